@@ -1,0 +1,32 @@
+# One-word targets; CI (.ci/run) uses the same ones.
+PYTHON ?= python
+
+.PHONY: install test lint types format bench train clean
+
+install:  ## the package in place with its test and developer tools
+	$(PYTHON) -m pip install -e '.[test]' -r .ci/lint-requirements.txt
+
+test:  ## every test
+	$(PYTHON) -m pytest
+
+lint:  ## ruff and clang-format, changing nothing
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	git ls-files -z '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -0 -r clang-format --dry-run -Werror
+
+types:  ## the type checker
+	$(PYTHON) -m mypy
+
+format:  ## let ruff and clang-format rewrite
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	git ls-files -z '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -0 -r clang-format -i
+
+bench:  ## the benchmarks
+	$(PYTHON) -m pytest benchmarks/ --benchmark-only
+
+train:  ## the built-in corpus, the README's command
+	fastlm-train --model encoder --layers 6
+
+clean:  ## build outputs
+	rm -rf build dist *.egg-info fastlm/*.so fastlm/_build.json

@@ -1,0 +1,42 @@
+"""What the commands that use a trained model share: opening a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastlm.train.checkpoint import Loaded
+
+USED_BY = {"encoder": "fill", "decoder": "generate"}
+
+
+def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loaded:
+    """The model of a run in eval mode, its tokenizer and configuration.
+
+    Args:
+        run: run folder.
+        which: ``best``, ``latest`` or a step number.
+        needs: the kind of model that the command works on, empty for any.
+        command: the command's name, for the message.
+
+    Raises:
+        CheckpointError: no such run or checkpoint, or a damaged one.
+        ConfigError: a run of the other kind of model.
+    """
+    from fastlm.train.checkpoint import load
+
+    if which not in ("best", "latest") and not which.isdigit():
+        raise ConfigError(f"--which: {which!r} is not best, latest or a step number")
+    loaded = load(Path(run), int(which) if which.isdigit() else which)
+    kind = loaded.config.model.model
+    if needs and kind != needs:
+        raise ConfigError(
+            f"{run} holds a {kind}; fastlm {command} needs an {needs} (use fastlm {USED_BY[kind]})".replace(
+                "an decoder", "a decoder"
+            )
+        )
+    loaded.model.eval()
+    return loaded

@@ -1,0 +1,32 @@
+"""``fastlm train`` (also ``fastlm-train``): train an encoder or decoder language model."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastlm.cli.flags import add_config_flags, run_config_from_args
+from fastlm.data.config import DataConfig
+from fastlm.models.config import ModelConfig
+from fastlm.train.config import RunConfig, TrainConfig
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train an encoder or decoder language model",
+        description="Train a language model; without --data on the built-in demo corpus.",
+    )
+    parser.add_argument("--config", metavar="FILE", default="", help="TOML file of the same keys; flags win over it")
+    for section in (ModelConfig, DataConfig, TrainConfig):
+        add_config_flags(parser, section)
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; the run folder's path is the last line printed."""
+    config = run_config_from_args(args, RunConfig(), args.config)
+    from fastlm.train.trainer import train
+
+    train(config)
+    return 0

@@ -1,0 +1,1 @@
+"""Text to batches: preparing, the token store, masking, batching, the demo corpus."""

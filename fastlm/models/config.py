@@ -1,0 +1,48 @@
+"""What a model is made of; `fastlm.models` builds from it and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastlm.config import option
+from fastlm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and choices of an encoder or decoder language model; defaults are the training record's."""
+
+    model: str = option("encoder", "encoder (masked LM) or decoder (causal LM)", choices=("encoder", "decoder"))
+    layers: int = option(6, "transformer blocks", unit="N", minimum=1)
+    d_model: int = option(512, "width of the hidden states", unit="N", minimum=8)
+    heads: int = option(
+        8, "attention heads; d_model / heads is the head width (16 to 128 in steps of 8)", unit="N", minimum=1
+    )
+    ff: int = option(2048, "inner width of the feed-forward layers", unit="N", minimum=1)
+    dropout: float = option(
+        0.1, "dropout on embeddings, attention and both residual branches", unit="P", minimum=0, maximum=0.99
+    )
+    activation: str = option("relu", "feed-forward activation", choices=("relu", "gelu", "swish"))
+    norm: str = option("pre", "LayerNorm before (pre) or after (post) each branch", choices=("pre", "post"))
+    positions: str = option("learned", "position encoding", choices=("learned", "sinusoidal", "rotary"))
+    head: str = option(
+        "tied",
+        "encoder output: the shared embedding alone, or BERT's transform before it",
+        choices=("tied", "transform"),
+    )
+    seq_len: int = option(256, "longest sentence, in tokens with [BOS] and [EOS]", unit="TOKENS", minimum=4)
+    vocab_size: int = option(0, "vocabulary entries; 0 takes 30,000 or as many as the text gives", unit="N", minimum=0)
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.heads:
+            raise ConfigError(f"--d-model {self.d_model} is not a multiple of --heads {self.heads}")
+        if self.head_dim % 8 or not 16 <= self.head_dim <= 128:
+            raise ConfigError(
+                f"--d-model {self.d_model} / --heads {self.heads} gives head width {self.head_dim}; "
+                "it must be 16 to 128 in steps of 8"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.heads

@@ -1,0 +1,1 @@
+"""Training: trainer, optimizer, schedule, checkpoints, metrics, charts."""

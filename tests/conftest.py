@@ -1,0 +1,17 @@
+"""Fixtures shared by every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real text beside the project (``FASTLM_SHARED`` overrides its place)."""
+    root = Path(os.environ.get("FASTLM_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+    if not root.is_dir():
+        pytest.skip(f"the shared real text is not on this machine ({root})")
+    return root
