@@ -1,0 +1,81 @@
+// From torch tensors to the kernels' plain structs.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "csrc/check.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/rows.h"
+
+namespace fastlm {
+
+// The kernels in use: FASTLM_CPU_ISA's choice, else the fastest here. Throws where FASTLM_CPU_ISA cannot be met.
+const cpu::KernelTable& kernels();
+
+inline int dtype_index(const char* name, const Tensor& tensor) {
+  using torch::headeronly::ScalarType;
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return static_cast<int>(cpu::DType::kFloat32);
+    case ScalarType::BFloat16:
+      return static_cast<int>(cpu::DType::kBFloat16);
+    case ScalarType::Half:
+      return static_cast<int>(cpu::DType::kHalf);
+    default:
+      STD_TORCH_CHECK(false, name, ": dtype ", torch::headeronly::toString(tensor.scalar_type()),
+                      " is not supported; use float32, bfloat16 or float16");
+  }
+}
+
+// The tensor itself where its last dimension is contiguous, else a contiguous copy.
+inline Tensor rows_contiguous(const Tensor& tensor) {
+  const int64_t last = tensor.dim() - 1;
+  const bool contiguous = last < 0 || tensor.size(last) <= 1 || tensor.stride(last) == 1;
+  return contiguous ? tensor : torch::stable::contiguous(tensor);
+}
+
+// Where the rows (all dimensions but the last) of `tensor` lie; replaces it by a contiguous copy in the rare case that
+// more dimensions remain than a layout holds.
+inline cpu::RowLayout row_layout(Tensor& tensor) {
+  cpu::RowLayout layout;
+  const int dims = static_cast<int>(tensor.dim()) - 1;
+  if (!cpu::make_row_layout(dims, tensor.sizes().data(), tensor.strides().data(), &layout)) {
+    tensor = torch::stable::contiguous(tensor);
+    cpu::make_row_layout(dims, tensor.sizes().data(), tensor.strides().data(), &layout);
+  }
+  return layout;
+}
+
+// Outputs beyond this size leave the caches before anything reads them, and are written around them.
+inline constexpr int64_t kStreamBytes = int64_t{8} << 20;
+inline bool should_stream(const Tensor& out) {
+  return out.numel() * static_cast<int64_t>(out.element_size()) >= kStreamBytes;
+}
+
+// An uninitialised contiguous tensor of like's shape and dtype. The allocator takes a large one fresh from the system,
+// and touching it in 4 KiB pages costs several times what writing it does: huge pages are asked for where there are
+// any.
+inline Tensor new_output(const Tensor& like) {
+  Tensor out = torch::stable::new_empty(like, like.sizes());
+#ifdef __linux__
+  if (should_stream(out)) {
+    constexpr uintptr_t kPage = 4096;
+    const auto begin = (reinterpret_cast<uintptr_t>(out.mutable_data_ptr()) + kPage - 1) / kPage * kPage;
+    const auto end = reinterpret_cast<uintptr_t>(out.mutable_data_ptr()) + out.numel() * out.element_size();
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  }
+#endif
+  return out;
+}
+
+// torch's thread pool.
+inline void parallel_for(int64_t begin, int64_t end, int64_t grain, void (*body)(int64_t, int64_t, void*),
+                         void* context) {
+  torch::stable::parallel_for(begin, end, grain, [&](int64_t b, int64_t e) { body(b, e, context); });
+}
+
+}  // namespace fastlm

@@ -1,0 +1,19 @@
+"""From a config to a model."""
+
+from __future__ import annotations
+
+from fastlm.models.config import ModelConfig
+from fastlm.models.decoder import DecoderLM
+from fastlm.models.encoder import EncoderLM
+from fastlm.models.language_model import LanguageModel
+
+MODELS: dict[str, type[LanguageModel]] = {"encoder": EncoderLM, "decoder": DecoderLM}
+
+
+def build(config: ModelConfig) -> LanguageModel:
+    """A freshly initialised model in training mode, on PyTorch's default device and in its default dtype.
+
+    Raises:
+        ConfigError: sizes or choices that make no model.
+    """
+    return MODELS[config.model](config)

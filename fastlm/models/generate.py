@@ -1,0 +1,182 @@
+"""Writing with a decoder, filling blanks with an encoder.
+
+Generation re-encodes the whole prefix at every step (no key-value cache): the packed batch of the sentences that are
+still running, of which only each one's last row reaches the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from fastlm.models.language_model import LanguageModel
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    eos_id: int,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    banned: Sequence[int] = (),
+) -> list[list[int]]:
+    """Continue every prompt until ``eos_id``, ``max_new_tokens`` or the model's seq_len, whichever comes first.
+
+    Args:
+        model: a decoder; run without dropout, its mode is restored.
+        prompts: token ids, at least one each, with the ``[BOS]`` that the model was trained to start from.
+        max_new_tokens: at most this many per prompt.
+        eos_id: the id that ends a text.
+        temperature: 0 takes the likeliest token; else logits are divided by it and a token is drawn.
+        top_k: draw among this many likeliest tokens; 0 for all.
+        top_p: draw among the fewest likeliest tokens that together have this probability
+            (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751); 1 for all.
+        seed: each prompt draws from its own stream of (seed, its index), whatever the batch around it does.
+        banned: ids never written, such as the special tokens (``eos_id`` may be among them: then nothing stops early).
+
+    Returns:
+        Per prompt the new ids, without the prompt and without ``eos_id``.
+
+    Raises:
+        ValueError: an encoder, an empty or too long prompt, an id outside the vocabulary, a setting out of range.
+    """
+    _require(model, "decoder")
+    _check_sampling(max_new_tokens, temperature, top_k, top_p)
+    _check_prompts(model, prompts, room=1)
+    _check_ids(model, banned, "banned")
+    if len(set(banned)) >= model.config.vocab_size:
+        raise ValueError(f"banned holds all {model.config.vocab_size} ids of the vocabulary; leave some to write")
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+    texts = [list(prompt) for prompt in prompts]
+    running = list(range(len(prompts)))
+    with _evaluating(model):
+        for _ in range(max_new_tokens):
+            running = [i for i in running if len(texts[i]) < model.config.seq_len]
+            if not running:
+                break
+            logits = _last_logits(model, [texts[i] for i in running])
+            logits[:, list(banned)] = -torch.inf
+            still = []
+            for i, row in zip(running, logits, strict=True):
+                new = _pick(row, temperature, top_k, top_p, generators[i])
+                if new != eos_id:
+                    texts[i].append(new)
+                    still.append(i)
+            running = still
+    return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+
+
+def fill(
+    model: LanguageModel, ids: Sequence[int], mask_id: int, top_k: int, *, banned: Sequence[int] = ()
+) -> list[list[tuple[int, float]]]:
+    """The likeliest tokens at every ``mask_id`` of one sentence.
+
+    Args:
+        model: an encoder; run without dropout, its mode is restored.
+        ids: the sentence with its ``[BOS]`` and ``[EOS]``.
+        mask_id: the id that marks a blank.
+        top_k: candidates per mask; fewer where the vocabulary has fewer.
+        banned: ids never proposed. Probabilities stay the model's own, so what is left may sum to less than one.
+
+    Returns:
+        Per mask, in order, (id, probability) from the likeliest down; empty without a mask.
+
+    Raises:
+        ValueError: a decoder, an empty or too long sentence, an id outside the vocabulary, top_k below 1.
+    """
+    _require(model, "encoder")
+    if top_k < 1:
+        raise ValueError(f"top_k is {top_k}; it must be at least 1")
+    _check_prompts(model, [ids], room=0)
+    _check_ids(model, banned, "banned")
+    rows = [row for row, token in enumerate(ids) if token == mask_id]
+    if not rows:
+        return []
+    with _evaluating(model):
+        tokens, positions, cu_seqlens, max_seqlen = _pack([ids], model.device)
+        at = torch.tensor(rows, device=model.device)
+        probabilities = model(tokens, positions, cu_seqlens, max_seqlen, rows=at).float().softmax(-1).cpu()
+    probabilities[:, list(banned)] = -1.0
+    best = probabilities.topk(min(top_k, probabilities.shape[1] - len(set(banned))))
+    return [list(zip(i, p, strict=True)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+
+def _last_logits(model: LanguageModel, texts: Sequence[Sequence[int]]) -> Tensor:
+    """(len(texts), V) fp32 on the CPU: what follows each text."""
+    tokens, positions, cu_seqlens, max_seqlen = _pack(texts, model.device)
+    rows = cu_seqlens[1:].to(torch.int64) - 1
+    logits: Tensor = model(tokens, positions, cu_seqlens, max_seqlen, rows=rows)
+    return logits.float().cpu()
+
+
+def _pick(logits: Tensor, temperature: float, top_k: int, top_p: float, generator: torch.Generator) -> int:
+    """One id from (V,) logits; ties of the greedy choice go to the smallest id."""
+    if temperature == 0:
+        return int(logits.argmax())
+    values, ids = (logits / temperature).sort(descending=True, stable=True)
+    if top_k:
+        values, ids = values[:top_k], ids[:top_k]
+    probabilities = values.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    probabilities = probabilities.where(before < top_p, 0.0)
+    return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
+
+
+def _pack(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Texts end to end: tokens (T,), positions (T,), cu_seqlens (B+1,), max_seqlen."""
+    lengths = [len(text) for text in texts]
+    tokens = torch.tensor([token for text in texts for token in text], dtype=torch.int64)
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    return tokens.to(device), positions.to(device), cu_seqlens.to(device), max(lengths)
+
+
+@contextmanager
+def _evaluating(model: LanguageModel) -> Iterator[None]:
+    """Without dropout and gradients."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _require(model: LanguageModel, kind: str) -> None:
+    if model.config.model != kind:
+        raise ValueError(f"this needs a model of kind {kind}; the one given is of kind {model.config.model}")
+
+
+def _check_sampling(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
+    rules = {
+        f"max_new_tokens is {max_new_tokens}; it must be 0 or more": max_new_tokens >= 0,
+        f"temperature is {temperature}; it must be 0 (greedy) or more": temperature >= 0,
+        f"top_k is {top_k}; it must be 0 (all) or more": top_k >= 0,
+        f"top_p is {top_p}; it must be over 0 and at most 1 (all)": 0 < top_p <= 1,
+    }
+    for message, holds in rules.items():
+        if not holds:
+            raise ValueError(message)
+
+
+def _check_prompts(model: LanguageModel, prompts: Sequence[Sequence[int]], *, room: int) -> None:
+    """Refuse what the model cannot read, or could not add ``room`` tokens to."""
+    longest = model.config.seq_len - room
+    for i, prompt in enumerate(prompts):
+        if not 1 <= len(prompt) <= longest:
+            raise ValueError(f"prompt {i} has {len(prompt)} tokens; the model's seq_len takes 1 to {longest} of them")
+        _check_ids(model, prompt, f"prompt {i}")
+
+
+def _check_ids(model: LanguageModel, ids: Sequence[int], name: str) -> None:
+    wrong = [token for token in ids if not 0 <= token < model.config.vocab_size]
+    if wrong:
+        raise ValueError(f"{name} holds id {wrong[0]}; the vocabulary has 0 to {model.config.vocab_size - 1}")

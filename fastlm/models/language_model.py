@@ -1,0 +1,193 @@
+"""What the encoder and the decoder language model have in common: everything but the direction of attention.
+
+Tokens are packed (docs/design.md, "One layout inside"): hidden states are (T, d) and no operation sees padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastlm import ops
+from fastlm.batch import Batch
+from fastlm.errors import ConfigError
+from fastlm.models.config import ModelConfig
+from fastlm.nn.attention import RotaryPositions, Sequences, select_queries
+from fastlm.nn.block import Block
+from fastlm.nn.embedding import PackedEmbedding
+from fastlm.nn.head import build_head
+
+INIT_STD = 0.02
+OWN_LOGIT = 8.0
+
+
+class LanguageModel(nn.Module):
+    """Embedding, blocks, final LayerNorm (pre-LN only) and the output through the shared embedding.
+
+    Initial values: weights normal with std 0.02, the two projections that write into the residual stream with
+    0.02 / sqrt(2 * layers) (GPT-2), biases 0, LayerNorms 1 and 0. Embeddings have std min(0.02, 8 / d): after the
+    embedding LayerNorm a hidden state points along its own token's embedding, whose logit is then about d * std; with
+    0.02 it would be 20 at d = 1024 and drown the vocabulary, where the first loss should be near ln(vocab_size).
+    """
+
+    causal: bool
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build from sizes alone; the weights come from PyTorch's default generator.
+
+        Raises:
+            ConfigError: a vocabulary of 0 (the tokenizer has not filled it in).
+        """
+        super().__init__()
+        if config.vocab_size < 1:
+            raise ConfigError("vocab_size is 0: a model needs its tokenizer's size; set --vocab-size")
+        self.config = config
+        c = config
+        std = min(INIT_STD, OWN_LOGIT / c.d_model)
+        self.embedding = PackedEmbedding(
+            c.vocab_size, c.d_model, c.seq_len, positions=c.positions, dropout=c.dropout, std=std
+        )
+        self.rotary = RotaryPositions(c.head_dim, c.seq_len) if c.positions == "rotary" else None
+        self.blocks = nn.ModuleList(
+            Block(
+                c.d_model,
+                c.heads,
+                c.ff,
+                causal=self.causal,
+                activation=c.activation,
+                norm=c.norm,
+                dropout=c.dropout,
+            )
+            for _ in range(c.layers)
+        )
+        self.final_norm = nn.LayerNorm(c.d_model) if c.norm == "pre" else nn.Identity()
+        self.head = build_head(c.head, c.d_model, c.vocab_size)
+        self._trunk: Callable[..., Tensor] = _run_trunk
+        self._initialise()
+
+    def _initialise(self) -> None:
+        residual_std = INIT_STD / math.sqrt(2 * self.config.layers)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                writes_residual = name.endswith((".attention.output", ".mlp.down"))
+                nn.init.normal_(module.weight, std=residual_std if writes_residual else INIT_STD)
+                nn.init.zeros_(module.bias)
+
+    def hidden_states(
+        self, tokens: Tensor, positions: Tensor, cu_seqlens: Tensor, max_seqlen: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """The blocks' output after the final LayerNorm, (T, d), or (M, d) at ``rows``. Arguments as :meth:`forward`."""
+        if max_seqlen > self.config.seq_len:
+            raise ValueError(
+                f"a sequence of {max_seqlen} tokens does not fit the model's seq_len of {self.config.seq_len}; "
+                "truncate or split it, or build the model with a larger seq_len"
+            )
+        if rows is not None:
+            _check_ascending(rows)
+        seed = _draw_seed() if self.training and self.config.dropout else 0
+        return self._trunk(self, tokens, positions, cu_seqlens, max_seqlen, rows, seed)
+
+    def compile(self, **options: Any) -> None:
+        """Compile in place what lies between tokens and hidden states, for sentences of any number and length.
+
+        `forward` and `loss` both use it, and so does a module that wraps this one (DDP). The rest stays eager: checks,
+        the dropout seed's draw, and the head, whose op already works in a few large products.
+
+        Args:
+            options: those of `torch.compile`; ``dynamic=True`` unless given.
+        """
+        self._trunk = torch.compile(_run_trunk, **{"dynamic": True, **options})
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, cu_seqlens: Tensor, max_seqlen: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """Logits over the vocabulary.
+
+        Args:
+            tokens: (T,) int64 ids.
+            positions: (T,) int64, 0-based place of each token in its sentence.
+            cu_seqlens: (B+1,) int32, first row of each sentence.
+            max_seqlen: the longest sentence, at most ``config.seq_len``.
+            rows: (M,) int64, strictly ascending rows whose logits are wanted; None for all.
+
+        Returns:
+            (T or M, V), in the dtype of the matrix products (bf16 under bf16 autocast).
+
+        Raises:
+            ValueError: a sentence longer than ``config.seq_len``; rows not ascending (checked on the CPU, in eager
+                mode).
+        """
+        hidden = self.head(self.hidden_states(tokens, positions, cu_seqlens, max_seqlen, rows))
+        return F.linear(hidden, self.embedding.tokens.weight, self.head.bias)
+
+    def loss(
+        self, batch: Batch, *, label_smoothing: float = 0.0, reduction: str = "sum"
+    ) -> ops.LinearCrossEntropyOutput:
+        """Cross-entropy at the batch's target rows; the (M, V) logits are never in memory at once.
+
+        An empty batch, or one without targets, gives loss 0 and a zero gradient for every parameter.
+        """
+        hidden = self.hidden_states(
+            batch.tokens, batch.positions, batch.cu_seqlens, batch.max_seqlen, rows=batch.target_rows
+        )
+        return ops.linear_cross_entropy(
+            self.head(hidden),
+            self.embedding.tokens.weight,
+            batch.targets,
+            bias=self.head.bias,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.tokens.weight.device
+
+
+def _run_trunk(
+    model: LanguageModel,
+    tokens: Tensor,
+    positions: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    rows: Tensor | None,
+    dropout_seed: int,
+) -> Tensor:
+    """Embedding to final LayerNorm: one graph, and a function of the model so that a copied model runs its own weights.
+
+    Nobody reads the rows of the last block that are not in ``rows``, so there the encoder computes only keys and values
+    for them. A causal op aligns the last query with the last key, which holds for whole sentences only: the decoder,
+    whose every row is a target in training, gathers after the block.
+    """
+    rotation = None if model.rotary is None else model.rotary(positions)
+    sequences = Sequences(cu_seqlens, max_seqlen, rotation)
+    queries = None if rows is None else select_queries(rows, sequences)
+    x = model.embedding(tokens, positions)
+    *blocks, last = model.blocks
+    for i, block in enumerate(blocks):
+        x = block(x, sequences, dropout_seed=dropout_seed + i)
+    x = last(x, sequences, None if model.causal else queries, dropout_seed=dropout_seed + len(blocks))
+    if model.causal and rows is not None:
+        x = x[rows]
+    normed: Tensor = model.final_norm(x)
+    return normed
+
+
+def _check_ascending(rows: Tensor) -> None:
+    """Refuse rows out of order, where looking is free: in eager mode on the CPU."""
+    if torch.compiler.is_compiling() or rows.device.type != "cpu":
+        return
+    if not bool((rows[1:] > rows[:-1]).all()):
+        raise ValueError("rows must be strictly ascending; sort them and drop repeats")
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _draw_seed() -> int:
+    """The seed of one forward pass's attention dropout, from PyTorch's default CPU generator (`torch.manual_seed`)."""
+    return int(torch.randint(2**62, (), dtype=torch.int64))

@@ -1,0 +1,135 @@
+"""Multi-head self-attention over packed sentences, and rotary positions.
+
+The attention itself is `fastlm.ops.attention`; this module owns the projections around it. Queries, keys and values
+come out of one matrix product and go into the op as views of its result.
+
+Shapes: T tokens, M of them queried, d = H heads x D, B sentences.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastlm import ops
+
+
+class Sequences(NamedTuple):
+    """Where the sentences of a packed batch lie.
+
+    Attributes:
+        cu_seqlens: (B+1,) int32, first row of each sentence.
+        max_seqlen: an upper bound of their lengths.
+        rotation: cosines and sines of every token's rotary angles, each (T, D/2); None without rotary positions.
+    """
+
+    cu_seqlens: Tensor
+    max_seqlen: int
+    rotation: tuple[Tensor, Tensor] | None = None
+
+
+class Queries(NamedTuple):
+    """The rows of a packed batch whose output somebody reads.
+
+    Attributes:
+        rows: (M,) int64, strictly ascending.
+        cu_seqlens: (B+1,) int32, how many of ``rows`` lie before each sentence.
+        max_seqlen: an upper bound of how many lie in one sentence.
+    """
+
+    rows: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+
+
+def select_queries(rows: Tensor, sequences: Sequences) -> Queries:
+    """Describe ``rows`` (M,) of a packed batch, strictly ascending int64, as queries; the host waits for no device."""
+    cu_seqlens = torch.searchsorted(rows, sequences.cu_seqlens.to(rows.dtype)).to(torch.int32)
+    return Queries(rows, cu_seqlens, min(sequences.max_seqlen, rows.shape[0]))
+
+
+class RotaryPositions(nn.Module):
+    """Rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864), in the half-split layout of GPT-NeoX.
+
+    Args:
+        head_dim: D, even.
+        seq_len: positions 0 to seq_len - 1 are tabulated.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, head_dim: int, seq_len: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        frequencies = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+        angles = torch.outer(torch.arange(seq_len, dtype=torch.float64), frequencies)  # (seq_len, D/2)
+        self.register_buffer("cos", angles.cos().to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("sin", angles.sin().to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of (T,) positions, each (T, D/2)."""
+        return self.cos[positions], self.sin[positions]
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the pairs (i, i + D/2) of ``x`` (T, H, D) by each token's angles; computed in the tables' dtype."""
+    cos, sin = (table.unsqueeze(1) for table in rotation)  # (T, 1, D/2)
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of each sentence to itself (Vaswani et al. 2017), with biases.
+
+    ``qkv.weight`` is (3d, d): queries, keys, values, each head by head.
+    """
+
+    def __init__(self, d_model: int, heads: int, *, causal: bool, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, d_model // heads
+        self.causal = causal
+        self.dropout = dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def forward(
+        self, x: Tensor, sequences: Sequences, queries: Queries | None = None, dropout_seed: int | None = None
+    ) -> Tensor:
+        """(T, d) -> (T, d), or (M, d) for the rows of ``queries`` alone (they still attend to every key).
+
+        ``dropout_seed`` decides which probabilities are dropped in training; see `fastlm.ops.attention`. The mask is
+        keyed by the query's row, so restricting the queries draws another, equally random one.
+        """
+        q, k, v = self._project(x, queries)
+        asking = sequences if queries is None else queries
+        if sequences.rotation is not None:
+            cos, sin = sequences.rotation
+            q = rotate(q, (cos, sin) if queries is None else (cos[queries.rows], sin[queries.rows]))
+            k = rotate(k, (cos, sin))
+        heads = ops.attention(
+            q,
+            k,
+            v,
+            asking.cu_seqlens,
+            sequences.cu_seqlens,
+            max_seqlen_q=asking.max_seqlen,
+            max_seqlen_k=sequences.max_seqlen,
+            causal=self.causal,
+            dropout_p=self.dropout if self.training else 0.0,
+            dropout_seed=dropout_seed,
+        )
+        projected: Tensor = self.output(heads.flatten(1))
+        return projected
+
+    def _project(self, x: Tensor, queries: Queries | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (T or M, H, D), keys and values (T, H, D), as views of the projections' results."""
+        (rows, d), head = x.shape, (self.heads, self.head_dim)
+        if queries is None:
+            q, k, v = self.qkv(x).view(rows, 3, *head).unbind(1)
+            return q, k, v
+        q = F.linear(x[queries.rows], self.qkv.weight[:d], self.qkv.bias[:d]).view(queries.rows.shape[0], *head)
+        k, v = F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:]).view(rows, 2, *head).unbind(1)
+        return q, k, v

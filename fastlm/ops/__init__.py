@@ -1,0 +1,27 @@
+"""The ops of fastlm: names and arguments follow PyTorch's; ``backend=`` says how, never what.
+
+``reference.py`` is their specification, ``_backend.py`` decides which kernels run, and each other file is one op from
+its registered schema to its public function.
+"""
+
+from ._backend import explain, load_native, native_fault, set_backend, use_backend
+from ._checks import set_checks
+from .attention import attention
+from .cross_entropy import cross_entropy
+from .linear_cross_entropy import LinearCrossEntropyOutput, linear_cross_entropy
+from .softmax import softmax
+
+load_native()  # after the schemas, so that a library of another fastlm is refused here and remembered as the reason
+
+__all__ = [
+    "LinearCrossEntropyOutput",
+    "attention",
+    "cross_entropy",
+    "explain",
+    "linear_cross_entropy",
+    "native_fault",
+    "set_backend",
+    "set_checks",
+    "softmax",
+    "use_backend",
+]

@@ -1,0 +1,213 @@
+"""Which family of kernels runs an op, and why: native (C++/CUDA), Triton, or the PyTorch reference.
+
+A backend is a (forward, backward) pair with one signature. The device is chosen by PyTorch's dispatcher, since native
+kernels of every device share one schema; the *family* is a Python string that each public function asks for once per
+call. Under ``torch.compile`` that string is a constant of the graph: the two module globals it depends on are read by
+traced code, so Dynamo guards on them and recompiles when ``set_backend`` changes them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+BACKENDS = ("native", "triton", "reference")  # the order in which `None` tries them
+
+library = torch.library.Library("fastlm", "DEF")
+
+_logger = logging.getLogger("fastlm")
+_environment: str | None = os.environ.get("FASTLM_BACKEND") or None  # read once, when fastlm.ops is imported
+_choice: str | None = None  # set_backend / use_backend; process-wide, because autograd threads must see it too
+_native_fault: str | None = "fastlm.ops was not imported"
+_reported: set[tuple[str, str]] = set()  # (op, device) whose fall-back was logged
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Forward and backward of one op, as called by its autograd.Function."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+_pairs: dict[str, dict[str, Pair]] = {}
+
+
+def define(op: str, forward: str, backward: str, fakes: Pair) -> dict[str, Pair]:
+    """Register the schemas ``{op}_forward`` and ``{op}_backward`` with their fakes.
+
+    Args:
+        op: the public name, e.g. ``"softmax"``.
+        forward: the first one's schema without a name: ``"(Tensor x) -> Tensor"``.
+        backward: the second one's.
+        fakes: shape functions of both.
+
+    Returns:
+        The op's table of pairs by family, holding the native one: a family absent from it has no kernels in this build.
+    """
+    for name, schema, fake in ((f"{op}_forward", forward, fakes.forward), (f"{op}_backward", backward, fakes.backward)):
+        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.register_fake(f"fastlm::{name}", fake, lib=library)
+    namespace = torch.ops.fastlm
+    _pairs[op] = {
+        "native": Pair(getattr(namespace, f"{op}_forward").default, getattr(namespace, f"{op}_backward").default)
+    }
+    return _pairs[op]
+
+
+def load_native() -> None:
+    """Load ``fastlm/_C*.so``; a library that is missing or does not load is remembered as the reason, not raised."""
+    global _native_fault
+    found = sorted(Path(__file__).resolve().parents[1].glob("_C*.so"))
+    if not found:
+        _native_fault = "the C++ ops are not built (`pip install -e .` with a C++ compiler makes fastlm/_C*.so)"
+        return
+    try:
+        torch.ops.load_library(str(found[0]))
+    except (OSError, RuntimeError) as error:  # another torch or libc, or a schema of another fastlm
+        _native_fault = f"{found[0].name} does not load: {str(error).strip().splitlines()[0]}"
+    else:
+        _native_fault = None
+
+
+def native_fault() -> str | None:
+    """Why the C++ library is not loaded, or None where it is."""
+    return _native_fault
+
+
+def set_backend(name: str | None) -> None:
+    """Use one family for every op of this process; ``None`` returns to FASTLM_BACKEND or the best available.
+
+    Raises:
+        ValueError: the name is not one of ``native``, ``triton``, ``reference``.
+    """
+    global _choice
+    if name is not None:
+        _check_name(name, "set_backend")
+    _choice = name
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """``set_backend`` for the body of a ``with`` statement (process-wide, like ``set_backend``)."""
+    previous = _choice
+    set_backend(name)
+    try:
+        yield
+    finally:
+        set_backend(previous)
+
+
+def select(op: str, backend: str | None, device: str, limits: str | None) -> str:
+    """The family that runs this call.
+
+    Args:
+        op: the public name.
+        backend: the caller's ``backend=`` argument.
+        device: device type of the tensors.
+        limits: why these inputs are outside what compiled kernels take (dtype, head_dim), or None.
+
+    Raises:
+        ValueError: a family was named (argument, use_backend, FASTLM_BACKEND) that cannot run this call.
+    """
+    if backend is not None:
+        requested: str | None = backend
+        source = "backend"
+    elif _choice is not None:
+        requested, source = _choice, "use_backend"
+    else:
+        requested, source = _environment, "FASTLM_BACKEND"
+    family: str = _resolve_constant(op, requested, source, device, limits)
+    return family
+
+
+def _resolve(op: str, requested: str | None, source: str, device: str, limits: str | None) -> str:
+    if requested is not None:
+        _check_name(requested, source)
+        if (reason := why_not(op, requested, device, limits)) is not None:
+            raise ValueError(
+                f"{op}: backend {requested!r} (from {source}) cannot run this call: {reason}; "
+                f"name another backend, or none to let fastlm choose"
+            )
+        return requested
+    reasons: dict[str, str] = {}
+    for family in BACKENDS:
+        reason = why_not(op, family, device, limits)
+        if reason is None:
+            if reasons and (op, device) not in _reported:
+                _reported.add((op, device))
+                why = "; ".join(f"{name}: {text}" for name, text in reasons.items())
+                _logger.warning("%s on %s runs on the %s backend (%s)", op, device, family, why)
+            return family
+        reasons[family] = reason
+    raise AssertionError("the reference runs everywhere")
+
+
+# Its arguments are constants that Dynamo guards on, so its result is one; tracing it would meet logger and dispatcher.
+_resolve_constant: Callable[..., str] = torch._dynamo.assume_constant_result(_resolve)
+
+
+def why_not(op: str, family: str, device: str, limits: str | None = None) -> str | None:
+    """Why a family cannot run an op on a device type, or None where it can."""
+    if family == "reference":
+        return None
+    if family == "triton" and importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if family not in _pairs[op]:
+        return f"this build has no {family} kernels of {op}"
+    if family == "native":
+        key = torch._C._dispatch_key_for_device(device)
+        has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+        if not (has_kernel(f"fastlm::{op}_forward", key) and has_kernel(f"fastlm::{op}_backward", key)):
+            return _native_fault or f"this build has no native kernels of {op} for {device}"
+    return limits
+
+
+def explain() -> dict[str, dict[str, Any]]:
+    """What each op would pick, per device type of this machine, and why it passes over the others.
+
+    Returns:
+        ``{op: {device: {"pick": family, "passed_over": {family: reason}}}}``, for fp32 inputs of a supported shape and
+        under the choice now in force (set_backend, FASTLM_BACKEND). ``pick`` is None where that choice cannot run.
+    """
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    return {op: {device: _explain(op, device) for device in devices} for op in sorted(_pairs)}
+
+
+def _explain(op: str, device: str) -> dict[str, Any]:
+    asked = _choice or _environment
+    reasons = {family: why_not(op, family, device) for family in BACKENDS}
+    able = [family for family in BACKENDS if reasons[family] is None]
+    pick = next((family for family in able if asked in (None, family)), None)
+    preferred = f"{asked or pick} is asked for" if asked else f"{pick} comes first"
+    return {"pick": pick, "passed_over": {f: reasons[f] or preferred for f in BACKENDS if f != pick}}
+
+
+class OpFunction(torch.autograd.Function):
+    """An autograd.Function that refuses vmap in words."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
+        raise NotImplementedError(
+            "fastlm ops do not support torch.func.vmap: sequences and rows are already batched, so call the op once on "
+            "the whole batch, or use backend='reference'"
+        )
+
+
+def rows_contiguous(x: Tensor) -> Tensor:
+    """Return x itself where its last dimension is contiguous (what kernels read), else a contiguous copy."""
+    return x if x.size(-1) <= 1 or x.stride(-1) == 1 else x.contiguous()
+
+
+def _check_name(name: str, source: str) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"{source}: {name!r} is no backend; choose one of {', '.join(BACKENDS)}")

@@ -1,0 +1,101 @@
+"""The dropout mask of attention: counter-based, so that every backend and every tiling draws the same bits.
+
+Generator: Philox4x32 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), with
+7 rounds, the fewest that the paper found to pass BigCrush. All words are unsigned 32-bit. One round maps a counter
+(c0, c1, c2, c3) under a key (k0, k1), with hi/lo the halves of the 64-bit products, to::
+
+    (hi(0xCD9E8D57 * c2) ^ c1 ^ k0,  lo(0xCD9E8D57 * c2),  hi(0xD2511F53 * c0) ^ c3 ^ k1,  lo(0xD2511F53 * c0))
+
+and between two rounds k0 += 0x9E3779B9, k1 += 0xBB67AE85 (mod 2**32).
+
+The layout, which every kernel reproduces bit for bit:
+
+- key: k0 = the low and k1 = the high word of ``dropout_seed``, a 64-bit integer (a negative one in two's complement);
+- counter: c0 = key position // 4, c1 = query row, c2 = head, c3 = 0;
+- word ``i`` of the result decides key position ``4 * c0 + i``.
+
+*Key position* counts from 0 within the key sequence, *query row* is the row of the packed q tensor (so two sequences
+never share a mask), *head* counts from 0. A probability is kept where ``word >= threshold``, with
+``threshold = round(dropout_p * 2**32)`` (half to even, as Python rounds), and scaled by
+``1 / (1 - threshold / 2**32)``, the exact keep probability, so that the expectation is unbiased for every
+``dropout_p``. A threshold of 2**32 keeps nothing and the scale is then 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROUNDS = 7
+WORD = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1: the key schedule
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def philox4x32(counter: Words, seed: int, rounds: int = ROUNDS) -> Words:
+    """Four random 32-bit words per counter, held in int64.
+
+    The counter's tensors are broadcast against each other only as far as each round needs, so words that depend on
+    few of the dimensions (a head, a row) cost almost nothing.
+
+    Args:
+        counter: four int64 tensors of words in [0, 2**32), broadcastable to one shape.
+        seed: the 64-bit key.
+        rounds: 10 for the variant that most libraries use by default; the mask uses 7.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = seed & WORD, (seed >> 32) & WORD
+    for _ in range(rounds):
+        # int64 products wrap, but their 64 bits are those of the unsigned product. A shifted or low word then carries
+        # rubbish above bit 31, which is cut off once, where the words that are multiplied next are formed.
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c2 = _mix(product1, c1, k0), _mix(product0, c3, k1)
+        c1, c3 = product1, product0
+        k0, k1 = (k0 + _WEYL[0]) & WORD, (k1 + _WEYL[1]) & WORD
+    return c0, c1 & WORD, c2, c3 & WORD
+
+
+def _mix(product: Tensor, word: Tensor, key: int) -> Tensor:
+    return ((product >> 32) ^ (word ^ key)) & WORD
+
+
+def threshold(dropout_p: float) -> int:
+    """Words below it drop: ``round(dropout_p * 2**32)``."""
+    return round(dropout_p * 2**32)
+
+
+def keep_scale(dropout_p: float) -> float:
+    """What kept probabilities are multiplied by: one over the exact keep probability, 0 where nothing is kept."""
+    kept = 1.0 - threshold(dropout_p) / 2**32
+    return 1.0 / kept if kept > 0.0 else 0.0
+
+
+def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropout_seed: int) -> Tensor:
+    """Which probabilities survive.
+
+    Args:
+        query_rows: (n, L) int64, rows of the packed q.
+        heads: H.
+        keys: number of key positions, counted from 0.
+        dropout_p: probability of dropping, in [0, 1].
+        dropout_seed: 64-bit integer.
+
+    Returns:
+        (n, H, L, keys) bool, True = kept.
+    """
+    device = query_rows.device
+    blocks = (keys + 3) // 4
+    words = philox4x32(
+        (
+            torch.arange(blocks, device=device),  # (keys / 4,)
+            query_rows[:, None, :, None],  # (n, 1, L, 1)
+            torch.arange(heads, device=device)[:, None, None],  # (H, 1, 1)
+            torch.zeros((), dtype=torch.int64, device=device),
+        ),
+        dropout_seed,
+    )
+    limit = threshold(dropout_p)
+    kept = torch.stack([word >= limit for word in words], dim=-1)  # (n, H, L, keys / 4, 4)
+    return kept.flatten(-2)[..., :keys]

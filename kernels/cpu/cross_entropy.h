@@ -1,0 +1,124 @@
+// Cross-entropy of raw logits with integer targets: the loss and the log-sum-exp in one read, the gradient in one read
+// and one write. Label smoothing as in Szegedy et al. 2016: the target distribution is (1 - s) one-hot + s / V.
+#pragma once
+
+#include "kernels/cpu/online_softmax.h"
+
+namespace fastlm::cpu::FASTLM_ISA {
+
+enum class RowKind { kScored, kIgnored, kOutOfRange };
+
+inline int64_t target_of(const CrossEntropyTargets& targets, int64_t row) { return targets.data[row * targets.stride]; }
+
+inline RowKind row_kind(const CrossEntropyTargets& targets, int64_t target, int64_t cols) {
+  if (target == targets.ignore_index) return RowKind::kIgnored;
+  return target < 0 || target >= cols ? RowKind::kOutOfRange : RowKind::kScored;
+}
+
+struct RowLoss {
+  float loss;
+  float lse;
+};
+
+template <class T>
+inline float value_at(const T* x, int64_t i) {
+  return reduce_add(load(x + i, Tail{1}));  // the absent lanes are 0
+}
+
+template <class T>
+inline RowLoss row_loss(const T* x, int64_t n, int64_t target, float smoothing) {
+  OnlineSum state;
+  double total = 0.0;
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    Sum values;
+    state = accumulate(state, x + begin, n - begin < kChunk ? n - begin : kChunk, Unscaled{}, KeepAll{},
+                       [&](int64_t, auto, int slot, Vec value, Vec) {
+                         if (smoothing != 0.0f) values.slots[slot] = values.slots[slot] + value;
+                       });
+    total += values.total();
+  }
+  const double lse = state.maximum + std::log(state.sum);
+  double loss = lse - value_at(x, target);
+  if (smoothing != 0.0f) {
+    const double uniform_loss = lse - total / static_cast<double>(n);
+    loss = (1.0 - smoothing) * loss + smoothing * uniform_loss;
+  }
+  return {static_cast<float>(loss), static_cast<float>(lse)};
+}
+
+template <class T>
+void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t end, float*) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t target = target_of(p.targets, row);
+    RowLoss result{NAN, NAN};
+    switch (row_kind(p.targets, target, p.cols)) {
+      case RowKind::kScored:
+        result = row_loss(static_cast<const T*>(p.logits) + row * p.row_stride, p.cols, target, p.label_smoothing);
+        break;
+      case RowKind::kIgnored:
+        result = {0.0f, 0.0f};
+        break;
+      case RowKind::kOutOfRange:
+        break;
+    }
+    p.row_loss[row] = result.loss;
+    p.lse[row] = result.lse;
+  }
+}
+
+// sum of exp(x - lse): 1, but for the rounding of lse to float, which a large lse makes felt. A row whose lse rounds by
+// less than a few units in the last place of T's probabilities is not read twice for it.
+template <class T>
+inline float normaliser(const T* x, int64_t n, float lse) {
+  constexpr float kSmall = std::is_same_v<T, float> ? 16.0f : 4096.0f;
+  const bool large = lse > kSmall || lse < -kSmall;
+  if (!large) return 1.0f;
+  Sum sum;
+  for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
+    sum.slots[slot] = sum.slots[slot] + only(exp<T>(load(x + i, lanes) - splat(lse)), lanes, 0.0f);
+  });
+  return sum.total();
+}
+
+// grad[i] = g (exp(x[i] - lse) - s / n - (1 - s) [i == target])
+template <class T>
+inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, float lse, float smoothing,
+                         bool stream) {
+  const float inverse = 1.0f / normaliser(x, n, lse);
+  const Vec uniform = splat(-g * smoothing / static_cast<float>(n));
+  for_each_vector_to(grad, n, stream, [&](int64_t i, auto lanes, int) {
+    const Vec e = exp<T>(load(x + i, read(lanes)) - splat(lse));
+    store(grad + i, fma(splat(g * inverse), e, uniform), lanes);
+  });
+  const float expected = 1.0f - smoothing + smoothing / static_cast<float>(n);
+  store(grad + target, splat(g * (exp(value_at(x, target) - lse) * inverse - expected)), Tail{1});
+}
+
+template <class T>
+inline void fill_row(T* out, int64_t n, float value) {
+  for_each_vector(n, [&](int64_t i, auto lanes, int) { store(out + i, splat(value), lanes); });
+}
+
+template <class T>
+void cross_entropy_backward(const CrossEntropyBackward& p, int64_t begin, int64_t end, float*) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t target = target_of(p.targets, row);
+    T* const grad = static_cast<T*>(p.grad_logits) + row * p.cols;
+    switch (row_kind(p.targets, target, p.cols)) {
+      case RowKind::kScored:
+        gradient_row(static_cast<const T*>(p.logits) + row * p.row_stride, grad, p.cols, target,
+                     p.grad_row_loss[row * p.grad_row_loss_stride], p.lse[row * p.lse_stride], p.label_smoothing,
+                     p.stream);
+        break;
+      case RowKind::kIgnored:
+        fill_row(grad, p.cols, 0.0f);
+        break;
+      case RowKind::kOutOfRange:
+        fill_row(grad, p.cols, NAN);
+        break;
+    }
+  }
+  if (p.stream) end_stream();
+}
+
+}  // namespace fastlm::cpu::FASTLM_ISA

@@ -1,0 +1,107 @@
+// What the CPU kernels are asked to do: plain structs and one table of functions per instruction set.
+//
+// The same kernel source (softmax.h, cross_entropy.h) is compiled once per instruction set, each time in a namespace
+// of its own (isa_*.cpp); callers see only this file. Every kernel works on a range of rows and never looks outside
+// it, so the result does not depend on how rows are dealt to threads.
+#pragma once
+
+#include <cstdint>
+
+namespace fastlm::cpu {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+enum class DType : int { kFloat32 = 0, kBFloat16 = 1, kHalf = 2 };
+inline constexpr int kDTypes = 3;
+
+// Where the rows of a tensor lie: the leading dimensions, merged where memory allows. Strides are in elements.
+inline constexpr int kMaxRowDims = 8;
+struct RowLayout {
+  int dims = 0;
+  int64_t sizes[kMaxRowDims] = {};
+  int64_t strides[kMaxRowDims] = {};
+};
+
+// out = softmax(scale * x) over kept columns; out is contiguous. A row that the mask empties becomes zeros.
+struct SoftmaxForward {
+  int64_t rows, cols;
+  const void* x;
+  RowLayout x_rows;
+  const uint8_t* mask;  // nullptr: keep everything; else nonzero = keep
+  RowLayout mask_rows;
+  bool mask_per_row;  // one mask byte decides about the whole row (last stride 0)
+  float scale;
+  void* out;
+  bool stream;  // write around the caches: the output will not fit them anyway
+};
+
+// grad_x = scale * y * (grad_y - sum(grad_y * y)); grad_x is contiguous.
+struct SoftmaxBackward {
+  int64_t rows, cols;
+  const void* grad_y;
+  RowLayout grad_y_rows;
+  const void* y;
+  RowLayout y_rows;
+  float scale;
+  void* grad_x;
+  bool stream;
+};
+
+struct CrossEntropyTargets {
+  const int64_t* data;
+  int64_t stride;
+  int64_t ignore_index;
+};
+
+// Per row: log-sum-exp of the logits, and the loss. Ignored rows: loss 0. Targets outside [0, cols): loss NaN.
+struct CrossEntropyForward {
+  int64_t rows, cols;
+  const void* logits;
+  int64_t row_stride;
+  CrossEntropyTargets targets;
+  float label_smoothing;
+  float* row_loss;  // (rows,)
+  float* lse;       // (rows,)
+};
+
+// grad_logits = grad_row_loss * (softmax(logits) - smoothed one-hot target); grad_logits is contiguous.
+struct CrossEntropyBackward {
+  int64_t rows, cols;
+  const void* logits;
+  int64_t row_stride;
+  CrossEntropyTargets targets;
+  float label_smoothing;
+  const float* grad_row_loss;
+  int64_t grad_row_loss_stride;
+  const float* lse;
+  int64_t lse_stride;
+  void* grad_logits;
+  bool stream;
+};
+
+// Computes rows [begin, end); scratch holds scratch_floats(cols) floats and belongs to this call alone.
+template <class Params>
+using RowsKernel = void (*)(const Params& params, int64_t begin, int64_t end, float* scratch);
+
+// A row is worked through in chunks that stay in the first-level cache.
+inline constexpr int64_t kChunk = 2048;
+
+// One float per column and one per chunk.
+inline int64_t scratch_floats(int64_t cols) { return cols + (cols + kChunk - 1) / kChunk; }
+
+struct KernelTable {
+  const char* isa;
+  RowsKernel<SoftmaxForward> softmax_forward[kDTypes];
+  RowsKernel<SoftmaxBackward> softmax_backward[kDTypes];
+  RowsKernel<CrossEntropyForward> cross_entropy_forward[kDTypes];
+  RowsKernel<CrossEntropyBackward> cross_entropy_backward[kDTypes];
+  // The exponential that the kernels of each type use, so that its error can be measured.
+  void (*exp[kDTypes])(const float* x, float* y, int64_t n);
+};
+
+}  // namespace fastlm::cpu

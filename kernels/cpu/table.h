@@ -1,0 +1,28 @@
+// The table of one instruction set; included last by each isa_*.cpp.
+#pragma once
+
+#include "kernels/cpu/cross_entropy.h"
+#include "kernels/cpu/softmax.h"
+
+namespace fastlm::cpu::FASTLM_ISA {
+
+template <class T>
+void exp_array(const float* x, float* y, int64_t n) {
+  for_each_vector(n, [&](int64_t i, auto lanes, int) { store(y + i, exp<T>(load(x + i, lanes)), lanes); });
+}
+
+#define FASTLM_STRING_(name) #name
+#define FASTLM_STRING(name) FASTLM_STRING_(name)
+#define FASTLM_PER_DTYPE(kernel) {&kernel<float>, &kernel<BFloat16>, &kernel<Half>}
+
+extern const KernelTable kTable;
+const KernelTable kTable = {
+    FASTLM_STRING(FASTLM_ISA),
+    FASTLM_PER_DTYPE(softmax_forward),
+    FASTLM_PER_DTYPE(softmax_backward),
+    FASTLM_PER_DTYPE(cross_entropy_forward),
+    FASTLM_PER_DTYPE(cross_entropy_backward),
+    FASTLM_PER_DTYPE(exp_array),
+};
+
+}  // namespace fastlm::cpu::FASTLM_ISA

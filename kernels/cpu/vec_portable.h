@@ -1,0 +1,113 @@
+// The vector vocabulary in the compiler's vector types: 4 floats on any processor.
+//
+// Every instruction set offers the same words: Vec, Keep, kWidth, kFused (fma rounds once); splat, fma, max (b where
+// either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x < limit;
+// NaN is not below), reduce_add, reduce_max; load (absent lanes 0) and store of float, BFloat16 and Half, rounding to
+// nearest even; load_keep; prefetch, end_stream.
+#pragma once
+
+#include "kernels/cpu/lanes.h"
+
+namespace fastlm::cpu::FASTLM_ISA {
+
+inline constexpr int kWidth = 4;
+inline constexpr bool kFused = false;
+typedef float Vec __attribute__((vector_size(16)));
+typedef int32_t Ints __attribute__((vector_size(16)));
+typedef uint32_t Bits __attribute__((vector_size(16)));
+typedef uint16_t Shorts __attribute__((vector_size(8)));
+using Keep = Ints;  // all bits of a lane set = keep
+
+inline Vec splat(float a) { return Vec{a, a, a, a}; }
+inline Bits splat_bits(uint32_t a) { return Bits{a, a, a, a}; }
+inline Vec select(Keep keep, Vec a, Vec b) { return (Vec)((keep & (Ints)a) | (~keep & (Ints)b)); }
+inline Bits select_bits(Keep keep, Bits a, Bits b) { return (Bits)((keep & (Ints)a) | (~keep & (Ints)b)); }
+inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+inline Vec max(Vec a, Vec b) { return select(a > b, a, b); }
+inline Vec only(Vec a, Tail tail, float otherwise) {
+  return select(tail.count > Ints{0, 1, 2, 3}, a, splat(otherwise));
+}
+inline Vec times_pow2(Vec a, Vec n, Vec x, float limit) {
+  // Adding 1.5 * 2^23 leaves n in the low bits, where the exponent's bias joins it.
+  const Ints whole = (Ints)(n + splat(12582912.0f)) - 0x4b400000;
+  return (Vec)(~(x < splat(limit)) & (Ints)(a * (Vec)((whole + 127) << 23)));
+}
+inline float reduce_add(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+inline float reduce_max(Vec a) {
+  const float even = a[0] > a[2] ? a[0] : a[2];
+  const float odd = a[1] > a[3] ? a[1] : a[3];
+  return even > odd ? even : odd;
+}
+
+inline Vec widen(BFloat16, Shorts bits) { return (Vec)(__builtin_convertvector(bits, Bits) << 16); }
+inline Vec widen(Half, Shorts bits) {
+  const Bits wide = __builtin_convertvector(bits, Bits);
+  const Bits magnitude = (wide & 0x7fffu) << 13;
+  // Multiplying moves the exponent's bias and normalises denormals in one step; infinity and NaN keep their class.
+  const Bits finite = (Bits)((Vec)magnitude * splat(0x1p112f));
+  const Keep special = magnitude >= splat_bits(0x0f800000u);
+  return (Vec)(select_bits(special, magnitude | 0x7f800000u, finite) | ((wide & 0x8000u) << 16));
+}
+
+inline Shorts narrow(BFloat16, Vec a) {
+  const Bits bits = (Bits)a;
+  const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return __builtin_convertvector(select_bits(a != a, splat_bits(0x7fc0u), rounded), Shorts);
+}
+inline Shorts narrow(Half, Vec a) {
+  const Bits magnitude = (Bits)a & 0x7fffffffu;
+  const Bits normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // Below 2^-14 the sum with 0.5, whose last bit is Half's smallest denormal, rounds in the right place.
+  const Bits denormal = (Bits)((Vec)magnitude + splat(0.5f)) - 0x3f000000u;
+  Bits half = select_bits(magnitude < splat_bits(0x38800000u), denormal, normal);
+  half = select_bits(magnitude >= splat_bits(0x477ff000u), splat_bits(0x7c00u), half);
+  half = select_bits(a != a, splat_bits(0x7e00u), half);
+  return __builtin_convertvector(half | (((Bits)a >> 16) & 0x8000u), Shorts);
+}
+
+inline Vec load(const float* p, Whole) {
+  Vec a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+template <class T>
+inline Vec load(const T* p, Whole) {
+  Shorts bits;
+  std::memcpy(&bits, p, sizeof bits);
+  return widen(T{}, bits);
+}
+template <class T>
+inline Vec load(const T* p, Tail tail) {
+  T buffer[kWidth] = {};
+  copy_tail(buffer, p, tail);
+  return load(buffer, Whole{});
+}
+
+inline void store(float* p, Vec a, Whole) { std::memcpy(p, &a, sizeof a); }
+template <class T>
+inline void store(T* p, Vec a, Whole) {
+  const Shorts bits = narrow(T{}, a);
+  std::memcpy(p, &bits, sizeof bits);
+}
+template <class T>
+inline void store(T* p, Vec a, Tail tail) {
+  T buffer[kWidth];
+  store(buffer, a, Whole{});
+  copy_tail(p, buffer, tail);
+}
+template <class T>
+inline void store(T* p, Vec a, Streamed) {  // no portable store goes around the caches
+  store(p, a, Whole{});
+}
+
+inline Keep load_keep(const uint8_t* p, Whole) { return Ints{p[0], p[1], p[2], p[3]} != 0; }
+inline Keep load_keep(const uint8_t* p, Tail tail) {
+  uint8_t buffer[kWidth] = {};
+  copy_tail(buffer, p, tail);
+  return load_keep(buffer, Whole{});
+}
+
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+inline void end_stream() {}
+
+}  // namespace fastlm::cpu::FASTLM_ISA

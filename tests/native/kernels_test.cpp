@@ -1,0 +1,257 @@
+// The CPU kernels alone, without torch, under address and undefined-behaviour sanitizers: every instruction set that
+// this machine runs, odd lengths, unaligned rows, buffers of the exact size. Prints one line per instruction set; exits
+// 1 on the first fault. Compiled and run by test_kernels_sanitized.py.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/rows.h"
+
+using namespace fastlm::cpu;
+
+namespace {
+
+void require(bool condition, const char* isa, const char* what, double value) {
+  if (condition) return;
+  std::printf("FAILED %s: %s (%g)\n", isa, what, value);
+  std::exit(1);
+}
+
+// Three uneven pieces, the last first: what is computed may not depend on it.
+void backwards_in_pieces(int64_t begin, int64_t end, int64_t, void (*body)(int64_t, int64_t, void*), void* context) {
+  const int64_t third = begin + (end - begin) / 3;
+  const int64_t half = begin + (end - begin) / 2;
+  body(half, end, context);
+  if (half > third) body(third, half, context);
+  if (third > begin) body(begin, third, context);
+}
+
+// A row-major matrix in a heap block of exactly its size, `pad` elements into it, so that nothing is aligned and one
+// element too many is a fault.
+template <class T>
+struct Matrix {
+  int64_t rows, cols, stride;
+  std::unique_ptr<T[]> block;
+  T* data;
+  Matrix(int64_t rows, int64_t cols, int64_t stride, int64_t pad = 1)
+      : rows(rows), cols(cols), stride(stride), block(new T[pad + (rows - 1) * stride + cols]), data(&block[pad]) {}
+  T* row(int64_t r) { return data + r * stride; }
+};
+
+float to_float(float a) { return a; }
+float to_float(BFloat16 a) {
+  const uint32_t bits = static_cast<uint32_t>(a.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+float to_float(Half a) {
+  const int exponent = (a.bits >> 10) & 31, fraction = a.bits & 1023;
+  const float magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
+                          : exponent     ? std::ldexp(1024.0f + fraction, exponent - 25)
+                                         : std::ldexp(static_cast<float>(fraction), -24);
+  return a.bits & 0x8000 ? -magnitude : magnitude;
+}
+
+// Small values that every type holds exactly.
+void set(float& a, int k) { a = static_cast<float>(k) / 8; }
+void set(BFloat16& a, int k) {
+  const float value = static_cast<float>(k) / 8;
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  a.bits = static_cast<uint16_t>(bits >> 16);
+}
+void set(Half& a, int k) {
+  a.bits = 0;
+  if (k == 0) return;
+  int exponent;
+  const float fraction = std::frexp(std::fabs(static_cast<float>(k)) / 8, &exponent);
+  a.bits = static_cast<uint16_t>((k < 0 ? 0x8000 : 0) | ((exponent + 14) << 10) |
+                                 (static_cast<int>(fraction * 2048) - 1024));
+}
+
+template <class T>
+constexpr int kType = std::is_same_v<T, float>      ? 0
+                      : std::is_same_v<T, BFloat16> ? 1
+                                                    : 2;
+constexpr double kEps[] = {1.2e-7, 3.9e-3, 4.9e-4};
+
+RowLayout layout_of(int64_t rows, int64_t stride) {
+  RowLayout layout;
+  make_row_layout(1, &rows, &stride, &layout);
+  return layout;
+}
+
+template <class T>
+void check_softmax(const KernelTable& table, int64_t n, bool masked, bool stream) {
+  constexpr int64_t kRows = 5;
+  Matrix<T> x(kRows, n, n + 3), out(kRows, n, n), grad(kRows, n, n);
+  std::unique_ptr<uint8_t[]> mask(new uint8_t[n]);  // the same for every row
+  for (int64_t i = 0; i < n; ++i) mask[i] = (i * 7) % 3 != 0;
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 31 + i * 17) % 64) - 40);
+  SoftmaxForward forward{};
+  forward.rows = kRows, forward.cols = n, forward.x = x.data, forward.x_rows = layout_of(kRows, x.stride);
+  forward.mask = masked ? mask.get() : nullptr, forward.mask_rows = layout_of(kRows, 0);
+  forward.scale = 0.5f, forward.out = out.data, forward.stream = stream;
+  for_rows(backwards_in_pieces, table.softmax_forward[kType<T>], forward);
+
+  SoftmaxBackward backward{};
+  backward.rows = kRows, backward.cols = n, backward.grad_y = x.data, backward.grad_y_rows = layout_of(kRows, x.stride);
+  backward.y = out.data, backward.y_rows = layout_of(kRows, n);
+  backward.scale = 0.5f, backward.grad_x = grad.data, backward.stream = stream;
+  for_rows(backwards_in_pieces, table.softmax_backward[kType<T>], backward);
+
+  for (int64_t r = 0; r < kRows; ++r) {
+    double sum = 0.0, dot = 0.0;
+    for (int64_t i = 0; i < n; ++i) {
+      if (!masked || mask[i]) sum += std::exp(0.5 * to_float(x.row(r)[i]));
+      dot += to_float(x.row(r)[i]) * static_cast<double>(to_float(out.row(r)[i]));
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double want = masked && !mask[i] ? 0.0 : std::exp(0.5 * to_float(x.row(r)[i])) / sum;
+      const double error = std::fabs(to_float(out.row(r)[i]) - want);
+      require(error <= 2 * kEps[kType<T>] * want + 1e-7, table.isa, "softmax forward", error);
+      const double slope = 0.5 * to_float(out.row(r)[i]) * (to_float(x.row(r)[i]) - dot);
+      const double slope_error = std::fabs(to_float(grad.row(r)[i]) - slope);
+      require(slope_error <= 2 * kEps[kType<T>] * (std::fabs(slope) + 1), table.isa, "softmax backward", slope_error);
+    }
+  }
+}
+
+template <class T>
+void check_cross_entropy(const KernelTable& table, int64_t n, bool stream) {
+  constexpr int64_t kRows = 6;
+  constexpr double kSmoothing = 0.1;
+  Matrix<T> x(kRows, n, n + 1), grad(kRows, n, n);
+  std::vector<int64_t> targets = {0, n - 1, -100, n, -1, INT64_MIN};
+  std::vector<float> loss(kRows), lse(kRows), g(kRows, 2.0f);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 13 + i * 29) % 96) - 40);
+  const CrossEntropyTargets where{targets.data(), 1, -100};
+  const CrossEntropyForward forward{kRows, n, x.data, x.stride, where, kSmoothing, loss.data(), lse.data()};
+  for_rows(backwards_in_pieces, table.cross_entropy_forward[kType<T>], forward);
+  const CrossEntropyBackward backward{kRows,    n, x.data,     x.stride, where,     kSmoothing,
+                                      g.data(), 1, lse.data(), 1,        grad.data, stream};
+  for_rows(backwards_in_pieces, table.cross_entropy_backward[kType<T>], backward);
+
+  for (int64_t r = 0; r < kRows; ++r) {
+    if (targets[r] == -100) {
+      require(loss[r] == 0.0f, table.isa, "loss of an ignored row", loss[r]);
+      for (int64_t i = 0; i < n; ++i) require(to_float(grad.row(r)[i]) == 0.0f, table.isa, "ignored gradient", i);
+      continue;
+    }
+    if (targets[r] < 0 || targets[r] >= n) {
+      require(std::isnan(loss[r]), table.isa, "loss of an out-of-range target", loss[r]);
+      for (int64_t i = 0; i < n; ++i) require(std::isnan(to_float(grad.row(r)[i])), table.isa, "its gradient", i);
+      continue;
+    }
+    double sum = 0.0, total = 0.0;
+    for (int64_t i = 0; i < n; ++i) sum += std::exp(to_float(x.row(r)[i])), total += to_float(x.row(r)[i]);
+    const double exact_lse = std::log(sum), mean = total / static_cast<double>(n);
+    const double want = exact_lse - (1 - kSmoothing) * to_float(x.row(r)[targets[r]]) - kSmoothing * mean;
+    require(std::fabs(loss[r] - want) <= 2e-5, table.isa, "loss", loss[r] - want);
+    for (int64_t i = 0; i < n; ++i) {
+      const double hit = i == targets[r] ? 1 - kSmoothing : 0.0;
+      const double slope =
+          2 * (std::exp(to_float(x.row(r)[i]) - exact_lse) - kSmoothing / static_cast<double>(n) - hit);
+      const double error = std::fabs(to_float(grad.row(r)[i]) - slope);
+      require(error <= 2 * kEps[kType<T>] * std::fabs(slope) + 2e-5, table.isa, "gradient", error);
+    }
+  }
+}
+
+template <class T>
+void check_type(const KernelTable& table) {
+  // Below, at and beyond one vector of each width, one unrolled pass, one chunk, several chunks.
+  for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 33, 63, 64, 65, 257, 2047, 2048, 2049, 4500}) {
+    for (const bool stream : {false, true}) {
+      check_softmax<T>(table, n, false, stream);
+      check_softmax<T>(table, n, true, stream);
+      check_cross_entropy<T>(table, n, stream);
+    }
+  }
+}
+
+// Largest error of the exponential over its domain: in units in the last place, and relative.
+struct ExpError {
+  double ulps = 0.0, relative = 0.0;
+};
+ExpError exp_error(const KernelTable& table, int type) {
+  ExpError worst;
+  std::vector<float> x(4096), y(4096);
+  for (int64_t start = 0; start < 1 << 19; start += 4096) {
+    for (int64_t i = 0; i < 4096; ++i)
+      x[i] = static_cast<float>(-87.33 + 175.3 * static_cast<double>(start + i) / (1 << 19));
+    table.exp[type](x.data(), y.data(), 4096);
+    for (int64_t i = 0; i < 4096; ++i) {
+      const double exact = std::exp(static_cast<double>(x[i]));
+      const float rounded = static_cast<float>(exact);
+      const double ulp = static_cast<double>(std::nextafterf(rounded, INFINITY)) - rounded;
+      worst.ulps = std::fmax(worst.ulps, std::fabs(y[i] - exact) / ulp);
+      worst.relative = std::fmax(worst.relative, std::fabs(y[i] - exact) / exact);
+    }
+  }
+  return worst;
+}
+
+void check_exp(const KernelTable& table) {
+  const float special[] = {0.0f, -0.0f, -INFINITY, NAN, -1e30f, -87.5f};
+  for (int type = 0; type < kDTypes; ++type) {
+    float y[6];
+    table.exp[type](special, y, 6);
+    require(y[0] == 1.0f && y[1] == 1.0f, table.isa, "exp(0)", y[0]);
+    require(y[2] == 0.0f && y[4] == 0.0f && y[5] == 0.0f, table.isa, "exp far below zero", y[5]);
+    require(std::isnan(y[3]), table.isa, "exp(NaN)", y[3]);
+  }
+  const ExpError wide = exp_error(table, 0), narrow = exp_error(table, 1);
+  std::printf("%s: exp max error %.3f ulp for float, %.2e relative for 16-bit types\n", table.isa, wide.ulps,
+              narrow.relative);
+  require(wide.ulps <= 2.5, table.isa, "exp for float, ulp", wide.ulps);
+  require(narrow.relative <= 4e-6, table.isa, "exp for 16-bit types, relative", narrow.relative);
+}
+
+// Every 16-bit pattern through a load and a store: with y = (1, 1) and grad_y = (v, -v) the dot product vanishes and
+// the gradient of a softmax is v itself.
+template <class T>
+void check_conversions(const KernelTable& table) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    T g[2], y[2], out[2];
+    g[0].bits = static_cast<uint16_t>(bits);
+    g[1].bits = static_cast<uint16_t>(bits ^ 0x8000);
+    set(y[0], 8), set(y[1], 8);
+    SoftmaxBackward params{};
+    params.rows = 1, params.cols = 2, params.grad_y = g, params.y = y, params.scale = 1.0f, params.grad_x = out;
+    for_rows(backwards_in_pieces, table.softmax_backward[kType<T>], params);
+    const float value = to_float(g[0]);
+    if (!std::isfinite(value)) {
+      require(std::isnan(to_float(out[0])), table.isa, "a conversion of infinity or NaN", bits);
+    } else if (kType<T> == 2 || std::fabs(value) >= 1.2e-38f) {  // bfloat16 denormals may be flushed
+      require(out[0].bits == g[0].bits || value == 0.0f, table.isa, "a conversion", bits);
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (const Isa* isa = begin_isas(); isa != end_isas(); ++isa) {
+    if (!isa->supported()) {
+      std::printf("%s: not supported by this machine\n", isa->table->isa);
+      continue;
+    }
+    check_exp(*isa->table);
+    check_conversions<BFloat16>(*isa->table);
+    check_conversions<Half>(*isa->table);
+    check_type<float>(*isa->table);
+    check_type<BFloat16>(*isa->table);
+    check_type<Half>(*isa->table);
+    std::printf("%s: passed\n", isa->table->isa);
+  }
+  return 0;
+}

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastlm import ops
+from fastlm.ops import reference
+from fastlm.testing import DTYPES, check_against_fp64
+
+IGNORED = -100
+NAMES = "loss hidden weight bias"
+
+# (rows, width, classes)
+SIZES = {"below_a_vector": (3, 5, 2), "one_class": (4, 8, 1), "odd": (29, 37, 101), "several_chunks": (70, 16, 64)}
+
+
+def problem(size: str, dtype: torch.dtype = torch.float32, ignored: int = 1):
+    rows, width, classes = SIZES[size]
+    targets = torch.randint(0, classes, (rows,))
+    targets[torch.randperm(rows)[:ignored]] = IGNORED
+    tensors = torch.randn(rows, width), torch.randn(classes, width) / math.sqrt(width), torch.randn(classes)
+    return [x.to(dtype) for x in tensors], targets
+
+
+@pytest.fixture(params=["one_chunk", "chunks_of_16_rows"])
+def chunking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "chunks_of_16_rows":
+        monkeypatch.setattr(reference, "LOGITS_PER_CHUNK", 16 * 64)
+
+
+@pytest.mark.usefixtures("chunking")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", SIZES)
+def test_within_budget(size: str, dtype: torch.dtype) -> None:
+    inputs, targets = problem(size, dtype)
+    check_against_fp64(
+        lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b).loss,
+        lambda h, w, b: F.cross_entropy(F.linear(h, w, b), targets),
+        inputs,
+        names=NAMES,
+    )
+
+
+@pytest.mark.usefixtures("chunking")
+@pytest.mark.parametrize(("reduction", "label_smoothing"), [("mean", 0.1), ("sum", 0.0), ("none", 0.1)])
+def test_options_match_pytorch(reduction: str, label_smoothing: float, mode) -> None:
+    inputs, targets = problem("several_chunks", ignored=20)
+    options = {"label_smoothing": label_smoothing, "reduction": reduction}
+    check_against_fp64(
+        mode(lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b, **options).loss),
+        lambda h, w, b: F.cross_entropy(F.linear(h, w, b), targets, **options),
+        inputs,
+        names=NAMES,
+    )
+
+
+@pytest.mark.usefixtures("chunking")
+def test_rows_report_their_loss_and_whether_they_were_right(mode) -> None:
+    (hidden, weight, bias), targets = problem("several_chunks", ignored=20)
+    logits = F.linear(hidden, weight, bias)
+    right = torch.arange(len(targets)) % 3 == 0
+    targets = torch.where(right & (targets != IGNORED), logits.argmax(1), targets)
+    out = mode(lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b))(hidden.requires_grad_(), weight, bias)
+    torch.testing.assert_close(out.row_loss, F.cross_entropy(logits, targets, reduction="none"))
+    assert torch.equal(out.row_correct, (logits.argmax(1) == targets) & (targets != IGNORED))
+    assert out.row_correct.any()
+    assert out.loss.requires_grad
+    assert not out.row_loss.requires_grad
+    torch.testing.assert_close(out.loss, out.row_loss.sum() / (targets != IGNORED).sum())
+
+
+def test_ignore_index_that_is_a_class_is_never_right() -> None:
+    (hidden, weight, _), _ = problem("odd")
+    predictions = F.linear(hidden, weight).argmax(1)
+    out = ops.linear_cross_entropy(hidden, weight, predictions, ignore_index=int(predictions[0]))
+    assert torch.equal(out.row_correct, predictions != predictions[0])
+    assert (out.row_loss[~out.row_correct] == 0).all()
+
+
+def test_all_rows_ignored_give_zero_and_zero_gradients(mode) -> None:
+    (hidden, weight, bias), targets = problem("odd")
+    leaves = [x.requires_grad_() for x in (hidden, weight, bias)]
+    nothing = torch.full_like(targets, IGNORED)
+    loss = mode(lambda h, w, b: ops.linear_cross_entropy(h, w, nothing, bias=b).loss)(*leaves)
+    assert loss == 0
+    assert all((g == 0).all() for g in torch.autograd.grad(loss, leaves))
+
+
+def test_no_rows(mode) -> None:
+    hidden, weight = torch.randn(0, 8, requires_grad=True), torch.randn(5, 8, requires_grad=True)
+    targets = torch.zeros(0, dtype=torch.int64)
+    out = mode(lambda h, w: ops.linear_cross_entropy(h, w, targets))(hidden, weight)
+    out.loss.backward()
+    assert out.loss == 0
+    assert out.row_loss.shape == out.row_correct.shape == hidden.grad.shape[:1] == (0,)
+    assert (weight.grad == 0).all()
+
+
+def test_ignored_rows_are_not_multiplied() -> None:
+    (hidden, weight, _), targets = problem("odd", ignored=10)
+    spoilt = torch.where((targets == IGNORED)[:, None], torch.nan, hidden).requires_grad_()
+    weight.requires_grad_()
+    loss = ops.linear_cross_entropy(spoilt, weight, targets).loss
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), F.cross_entropy(F.linear(hidden, weight.detach()), targets))
+    assert weight.grad.isfinite().all()
+    assert (spoilt.grad[targets == IGNORED] == 0).all()
+
+
+@pytest.mark.usefixtures("chunking")
+def test_never_more_than_a_chunk_of_logits_is_kept() -> None:
+    (hidden, weight, bias), targets = problem("several_chunks", ignored=0)
+    kept: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x.shape), x)[1], lambda x: x):
+        ops.linear_cross_entropy(hidden.requires_grad_(), weight.requires_grad_(), targets, bias=bias)
+    logits = [shape for shape in kept if shape[1:] == (64,) and shape[0] not in (64,)]
+    rows = sum(shape[0] for shape in logits if len(shape) == 2)
+    one_chunk = reference.LOGITS_PER_CHUNK >= 70 * 64
+    assert (rows > 0) == one_chunk  # many chunks keep none: the backward makes each again
+
+
+def test_targets_out_of_range() -> None:
+    (hidden, weight, _), targets = problem("odd", ignored=0)
+    targets[3], targets[7] = 101, -1
+    out = ops.linear_cross_entropy(hidden, weight, targets)
+    assert out.row_loss.isnan().nonzero()[:, 0].tolist() == [3, 7]
+    assert out.loss.isnan()
+    ops.set_checks("full")
+    try:
+        with pytest.raises(IndexError, match=r"targets\[3\] is 101, outside \[0, 101\) .* 2 of 29 targets"):
+            ops.linear_cross_entropy(hidden, weight, targets)
+    finally:
+        ops.set_checks("off")
+
+
+def test_autocast_multiplies_in_its_dtype_and_returns_fp32(mode) -> None:
+    (hidden, weight, bias), targets = problem("odd")
+    weight.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mode(lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b))(hidden, weight, bias)
+    expected = ops.linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets, bias=bias.bfloat16())
+    torch.testing.assert_close(out.loss, expected.loss)
+    assert out.loss.dtype == out.row_loss.dtype == torch.float32
+    assert torch.autograd.grad(out.loss, weight)[0].dtype == torch.float32
+
+
+def test_mixed_dtypes_are_for_autocast_alone() -> None:
+    (hidden, weight, _), targets = problem("odd")
+    with pytest.raises(TypeError, match=r"weight: dtype torch.float32 differs from hidden's torch.bfloat16"):
+        ops.linear_cross_entropy(hidden.bfloat16(), weight, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.linear_cross_entropy(hidden.bfloat16(), weight, targets).loss.isfinite()
+
+
+@pytest.mark.usefixtures("chunking")
+def test_gradcheck_of_the_reference() -> None:
+    inputs, targets = problem("several_chunks", torch.float64)
+    leaves = [x.requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(
+        lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b).loss, leaves, fast_mode=True
+    )
+
+
+@pytest.mark.usefixtures("chunking")
+def test_same_bits_every_time() -> None:
+    inputs, targets = problem("several_chunks", ignored=9)
+
+    def run() -> tuple[torch.Tensor, ...]:
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        out = ops.linear_cross_entropy(leaves[0], leaves[1], targets, bias=leaves[2])
+        return out.loss.detach(), out.row_correct, *torch.autograd.grad(out.loss, leaves)
+
+    first = run()
+    for _ in range(10):
+        assert all(torch.equal(a, b) for a, b in zip(run(), first, strict=True))
+
+
+def test_strided_inputs_give_the_bits_of_contiguous_ones() -> None:
+    (hidden, weight, _), targets = problem("odd")
+    strided = torch.cat([hidden, hidden], 1)[:, : hidden.shape[1]], weight.T.contiguous().T
+    ours, expected = (ops.linear_cross_entropy(h, w, targets).row_loss for h, w in (strided, (hidden, weight)))
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-6)
+
+
+H, W, T = torch.zeros(2, 3), torch.zeros(5, 3), torch.zeros(2).long()
+REFUSALS = {
+    "rank": (H[None], W, T, {}, ValueError, r"hidden: shape \(1, 2, 3\) is not \(N, d\); flatten it"),
+    "width": (H, W[:, :2], T, {}, ValueError, r"weight: shape \(5, 2\) must be \(V, 3\)"),
+    "no_classes": (H, W[:0], T, {}, ValueError, r"weight: shape \(0, 3\) must be \(V, 3\) with V > 0"),
+    "bias": (H, W, T, {"bias": torch.zeros(4)}, ValueError, r"bias: shape \(4,\) must be \(5,\)"),
+    "integers": (H.int(), W, T, {}, TypeError, "hidden: dtype torch.int32"),
+    "targets": (H, W, T.float(), {}, TypeError, "targets: dtype torch.float32"),
+    "device": (H, W.to("meta"), T, {}, ValueError, "weight: on meta, but hidden is on cpu"),
+}
+
+
+@pytest.mark.parametrize(
+    ("hidden", "weight", "targets", "options", "error", "message"), REFUSALS.values(), ids=REFUSALS
+)
+def test_refusals_name_the_tensor(hidden, weight, targets, options, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ops.linear_cross_entropy(hidden, weight, targets, **options)

@@ -1,0 +1,76 @@
+"""Charts of runs that are unlike each other, in ways that real runs are."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastlm.errors import CheckpointError
+from fastlm.train import charts
+
+
+def write_run(folder: Path, length: int, *, every: int = 5, **extra: Any) -> Path:
+    folder.mkdir(parents=True)
+    lines = [
+        {"split": split, "step": i, "epoch": i / 10, "loss": 8 - i / 50, "accuracy": i / 1000, **extra}
+        for i in range(1, length + 1)
+        for split in ("train", "valid")
+        if split == "train" or i % every == 0
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size > 10_000
+
+
+def test_overlays_unlike_runs_without_a_warning(tmp_path: Path) -> None:
+    languages = {"ko": {"loss": 7.0, "accuracy": 0.2}, "en": {"loss": None}}
+    runs = [
+        write_run(tmp_path / "한국어 런", 150, languages=languages),
+        write_run(tmp_path / "_short $x^", 7),
+        write_run(tmp_path / "no validation", 3),
+        write_run(tmp_path / "a" / "same", 4, loss=None),
+        write_run(tmp_path / "b" / "same", 4, accuracy=None, loss=None),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = charts.plot(runs, tmp_path / "out")
+    assert [path.name for path in made] == ["loss.png", "accuracy.png"]  # nobody has bits per character
+    assert all(map(is_png, made))
+
+
+def test_names_tell_runs_apart() -> None:
+    names = charts._names([Path("/x/a/run"), Path("/x/b/run"), Path("/x/other")])
+    assert list(names) == ["a/run", "b/run", "x/other"]
+
+
+def test_missing_values_are_gaps_and_empty_curves_are_left_out() -> None:
+    lines = [
+        {"split": "train", "step": 1, "epoch": 0.1, "loss": None, "languages": {"ko": {"loss": 2.0}, "en": {}}},
+        {"split": "train", "step": 2, "epoch": 0.2, "loss": 3.0, "languages": {"ko": {"loss": 1.0}}},
+    ]
+    curves = charts._curves(lines, "train", "loss")
+    assert set(curves) == {"", "ko"}
+    assert curves["ko"].y == [2.0, 1.0]
+    assert curves[""].y[0] != curves[""].y[0]
+    assert curves[""].y[1] == 3.0
+
+
+def test_running_mean_ignores_gaps() -> None:
+    nan = float("nan")
+    assert charts._running_mean([1.0, 3.0, nan, 5.0], 2) == [1.0, 2.0, 3.0, 5.0]
+
+
+def test_without_metrics(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl: cannot be read"):
+        charts.plot([tmp_path], tmp_path / "out")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(CheckpointError, match="no metrics yet"):
+        charts.plot([tmp_path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
