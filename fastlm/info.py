@@ -72,7 +72,13 @@ def _cpu() -> dict[str, Any]:
 
     from fastlm import ops
 
-    facts: dict[str, Any] = {"threads": torch.get_num_threads(), "built": [], "supported": [], "chosen": None, "fault": None}
+    facts: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "built": [],
+        "supported": [],
+        "chosen": None,
+        "fault": None,
+    }
     if ops.native_fault() is None:
         queries = torch.ops.fastlm
         facts["built"] = queries.cpu_isas_built().split()
@@ -104,7 +110,10 @@ def _cuda() -> dict[str, Any]:
 
 def _triton() -> dict[str, Any]:
     found = importlib.util.find_spec("triton") is not None
-    return {"available": found, "reason": None if found else "Triton is not installed (it comes with torch's CUDA wheels)"}
+    return {
+        "available": found,
+        "reason": None if found else "Triton is not installed (it comes with torch's CUDA wheels)",
+    }
 
 
 def _ops() -> dict[str, Any]:
@@ -144,7 +153,9 @@ def _isa_line(cpu: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the facts; ``--json`` for programs."""
-    parser = argparse.ArgumentParser(prog="python -m fastlm.info", description="what was built, and what each op runs on")
+    parser = argparse.ArgumentParser(
+        prog="python -m fastlm.info", description="what was built, and what each op runs on"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     facts = collect()
     print(json.dumps(facts, indent=2) if parser.parse_args(argv).json else render(facts))

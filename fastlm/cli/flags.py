@@ -16,7 +16,7 @@ C = TypeVar("C")
 
 
 def add_config_flags(parser: argparse.ArgumentParser, config_type: type, only: Collection[str] = ()) -> None:
-    """One flag per field of ``config_type`` (or of those in ``only``); a flag not given leaves no trace in the result."""
+    """One flag per field of ``config_type`` (or of those in ``only``); a flag not given leaves no trace."""
     title = config_type.__name__.removesuffix("Config").lower()
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(config_type):

@@ -26,7 +26,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Trains; the run folder's path is the last line printed."""
     config = run_config_from_args(args, RunConfig(), args.config)
+    if config.train.resume:
+        config = run_config_from_args(args, _resumed(config), args.config)
     from fastlm.train.trainer import train
 
     train(config)
     return 0
+
+
+def _resumed(config: RunConfig) -> RunConfig:
+    """What the run was started with: a resumed run needs no flag repeated."""
+    from fastlm.train import runfolder
+
+    return runfolder.requested_config(runfolder.choose(config))

@@ -41,7 +41,7 @@ def locked(out: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
         out.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _try_lock(path)
         if descriptor is None:
-            on_wait(path.read_text() if path.exists() else "another process")
+            on_wait(_holder(path))
         while descriptor is None:
             time.sleep(_POLL_SECONDS)
             descriptor = _try_lock(path)
@@ -52,6 +52,13 @@ def locked(out: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text() or "another process"
+    except FileNotFoundError:  # it has just finished
+        return "another process"
 
 
 def _try_lock(path: Path) -> int | None:

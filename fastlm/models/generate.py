@@ -6,6 +6,7 @@ still running, of which only each one's last row reaches the output.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -120,12 +121,14 @@ def _pick(logits: Tensor, temperature: float, top_k: int, top_p: float, generato
     """One id from (V,) logits; ties of the greedy choice go to the smallest id."""
     if temperature == 0:
         return int(logits.argmax())
-    values, ids = (logits / temperature).sort(descending=True, stable=True)
+    scaled = (logits.double() - logits.max()) / temperature  # at most 0, so that no temperature overflows
+    values, ids = scaled.sort(descending=True, stable=True)
     if top_k:
         values, ids = values[:top_k], ids[:top_k]
     probabilities = values.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.where(before < top_p, 0.0)
+    if top_p < 1:
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities = probabilities.where(before < top_p, 0.0)
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
 
 
@@ -158,7 +161,7 @@ def _require(model: LanguageModel, kind: str) -> None:
 def _check_sampling(max_new_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
     rules = {
         f"max_new_tokens is {max_new_tokens}; it must be 0 or more": max_new_tokens >= 0,
-        f"temperature is {temperature}; it must be 0 (greedy) or more": temperature >= 0,
+        f"temperature is {temperature}; it must be 0 (greedy) or more, and finite": 0 <= temperature < math.inf,
         f"top_k is {top_k}; it must be 0 (all) or more": top_k >= 0,
         f"top_p is {top_p}; it must be over 0 and at most 1 (all)": 0 < top_p <= 1,
     }

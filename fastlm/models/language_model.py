@@ -23,7 +23,7 @@ from fastlm.nn.embedding import PackedEmbedding
 from fastlm.nn.head import build_head
 
 INIT_STD = 0.02
-OWN_LOGIT = 8.0
+OWN_LOGIT = 8.0  # the most that a token's own logit may be at the start; see LanguageModel
 
 
 class LanguageModel(nn.Module):
@@ -31,8 +31,9 @@ class LanguageModel(nn.Module):
 
     Initial values: weights normal with std 0.02, the two projections that write into the residual stream with
     0.02 / sqrt(2 * layers) (GPT-2), biases 0, LayerNorms 1 and 0. Embeddings have std min(0.02, 8 / d): after the
-    embedding LayerNorm a hidden state points along its own token's embedding, whose logit is then about d * std; with
-    0.02 it would be 20 at d = 1024 and drown the vocabulary, where the first loss should be near ln(vocab_size).
+    embedding LayerNorm a hidden state points along its own token's embedding, whose logit is then d * std (over sqrt(2)
+    where positions are added). With 0.02 at d = 1024 that would be 20, more than the whole vocabulary weighs; bounded
+    by 8, the first loss is near ln(vocab_size).
     """
 
     causal: bool

@@ -11,7 +11,9 @@ from torch.autograd.function import once_differentiable
 from . import _backend, reference
 from ._autocast import autocast_dtype, without_autocast
 from ._backend import OpFunction, Pair, rows_contiguous
+from ._blocks import readable
 from ._checks import check_float, check_like, check_loss_options, check_targets, native_dtype
+from ._summed_head import summed_head
 from .cross_entropy import reduce_rows
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
@@ -133,21 +135,50 @@ def linear_cross_entropy(
     family = _backend.select("linear_cross_entropy", backend, device, native_dtype("hidden", hidden))
     if family == "reference":
         with without_autocast(device):
-            row_loss, row_correct = reference.linear_cross_entropy(
-                hidden, weight, bias, targets, ignore_index, label_smoothing
-            )
-    else:
-        row_loss, row_correct, _ = _LinearCrossEntropy.apply(
-            family,
-            rows_contiguous(hidden),
-            rows_contiguous(weight),
-            None if bias is None else bias.contiguous(),
-            targets.long().contiguous(),
-            ignore_index,
-            float(label_smoothing),
-        )
+            return _on_reference(hidden, weight, bias, targets, ignore_index, label_smoothing, reduction)
+    row_loss, row_correct, _ = _LinearCrossEntropy.apply(
+        family,
+        rows_contiguous(hidden),
+        rows_contiguous(weight),
+        None if bias is None else bias.contiguous(),
+        targets.long().contiguous(),
+        ignore_index,
+        float(label_smoothing),
+    )
     loss = reduce_rows(row_loss, targets, ignore_index, reduction)
     return LinearCrossEntropyOutput(loss, row_loss.detach(), row_correct)
+
+
+def _on_reference(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: str,
+) -> LinearCrossEntropyOutput:
+    """The reference for the rows that count; a graph cannot read which these are, and multiplies all."""
+    ignored = targets == ignore_index
+    rows = (~ignored).nonzero()[:, 0] if readable(targets) else None  # (M,)
+    if rows is None:
+        hidden = hidden.masked_fill(ignored[:, None], 0)
+    else:
+        hidden, targets = hidden.index_select(0, rows), targets[rows]
+    arguments = (hidden, weight, bias, targets, ignore_index, label_smoothing)
+    if reduction == "none":
+        row_loss, row_correct = reference.linear_cross_entropy(*arguments)
+        loss = row_loss = _spread(row_loss, rows, ignored)
+    else:
+        loss, row_loss, row_correct = summed_head(*arguments)
+        loss = loss if reduction == "sum" else loss / (~ignored).sum().clamp(min=1)
+        row_loss = _spread(row_loss, rows, ignored)
+    return LinearCrossEntropyOutput(loss, row_loss.detach(), _spread(row_correct, rows, ignored))
+
+
+def _spread(values: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
+    """(M,) values of the rows that count among all N, 0 elsewhere."""
+    return values if rows is None else values.new_zeros(like.shape).index_copy(0, rows, values)
 
 
 def _check_shapes(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:

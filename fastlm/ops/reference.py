@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ._blocks import Block, lay_out, readable
+from ._blocks import Block, lay_out
 from .philox import keep_mask, keep_scale
 
-LOGITS_PER_CHUNK = 1 << 25  # 1,118 rows of 30,000
+ROWS_PER_CHUNK = 1024  # of logits: 120 MB of fp32 at 30,000 classes
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -118,30 +118,14 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Shapes: hidden (N, d), weight (V, d), bias (V,), targets (N,) -> loss per row (N,), hit (N,) bool.
 
-    One chunk of logits exists at a time; where there are more, the backward makes each again. A graph cannot read how
-    many rows have a target and multiplies all.
+    One chunk of logits exists at a time; where there are more, the backward makes each again.
     """
-    if not readable(targets):
-        return _head_in_chunks(hidden, weight, bias, targets, ignore_index, label_smoothing)
-    rows = (targets != ignore_index).nonzero()[:, 0]  # (M,)
-    loss, hit = _head_in_chunks(
-        hidden.index_select(0, rows), weight, bias, targets[rows], ignore_index, label_smoothing
-    )
-    count = hidden.shape[0]
-    return loss.new_zeros(count).index_copy(0, rows, loss), hit.new_zeros(count).index_copy(0, rows, hit)
-
-
-def _head_in_chunks(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, ignore_index: int, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
-    rows = hidden.shape[0]
-    size = max(1, LOGITS_PER_CHUNK // max(1, weight.shape[0]))
     options = (ignore_index, label_smoothing)
-    if rows <= size:
+    if hidden.shape[0] <= ROWS_PER_CHUNK:
         return _head(hidden, weight, bias, targets, *options)
     chunks = [
         checkpoint(_head, h, weight, bias, t, *options, use_reentrant=False, preserve_rng_state=False)
-        for h, t in zip(hidden.split(size), targets.split(size), strict=True)
+        for h, t in zip(hidden.split(ROWS_PER_CHUNK), targets.split(ROWS_PER_CHUNK), strict=True)
     ]
     losses, hits = zip(*chunks, strict=True)
     return torch.cat(losses), torch.cat(hits)

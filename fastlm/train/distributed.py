@@ -16,6 +16,11 @@ from fastlm.errors import ConfigError, FastlmError
 
 T = TypeVar("T")
 
+#: Process groups, kept to the end of the process. Whoever drops the last reference joins gloo's threads, and these may
+#: be waiting for Python's lock to free a tensor: DDP's reducer joins with the lock held, a deadlock. Python's own
+#: reference gives the lock up first.
+_groups: list[Any] = []
+
 #: after this long without an answer from another rank, a rank gives up (seconds; FASTLM_DIST_TIMEOUT overrides)
 TIMEOUT = 600.0
 
@@ -82,6 +87,7 @@ def connect(world: World, device: torch.device) -> None:
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=seconds)
         )
+        _groups.append(dist.group.WORLD)
 
 
 def disconnect(world: World) -> None:

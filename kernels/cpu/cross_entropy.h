@@ -84,14 +84,17 @@ inline float normaliser(const T* x, int64_t n, float lse) {
 template <class T>
 inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, float lse, float smoothing,
                          bool stream) {
-  const float inverse = 1.0f / normaliser(x, n, lse);
+  const Vec slope = splat(g / normaliser(x, n, lse));
   const Vec uniform = splat(-g * smoothing / static_cast<float>(n));
+  // The target's share, subtracted where the loop meets it: coming back to a streamed line would read it from memory.
+  float share[2 * kWidth] = {};
+  share[kWidth] = g * (1.0f - smoothing);
   for_each_vector_to(grad, n, stream, [&](int64_t i, auto lanes, int) {
-    const Vec e = exp<T>(load(x + i, read(lanes)) - splat(lse));
-    store(grad + i, fma(splat(g * inverse), e, uniform), lanes);
+    Vec value = fma(slope, exp<T>(load(x + i, read(lanes)) - splat(lse)), uniform);
+    const int64_t lane = target - i;
+    if (lane >= 0 && lane < kWidth) value = value - load(share + kWidth - lane, Whole{});
+    store(grad + i, value, lanes);
   });
-  const float expected = 1.0f - smoothing + smoothing / static_cast<float>(n);
-  store(grad + target, splat(g * (exp(value_at(x, target) - lse) * inverse - expected)), Tail{1});
 }
 
 template <class T>

@@ -10,8 +10,8 @@ namespace fastlm::cpu::FASTLM_ISA {
 // exp(x) for x <= 88, as 2^n e^r with n = round(x / ln 2) and a minimax polynomial for e^r, |r| <= ln 2 / 2, that is
 // exact at 0, so that exp(0) is exactly 1. NaN stays NaN. Below -87.33, where the result would be denormal, it is 0.
 //
-// T is the type of the data around it. For float the error is at most 2.5 ulp (degree 5: 9.2e-8); for the 16-bit types at
-// most 4e-6, a hundredth of their rounding (degree 4). tests/native/kernels_test.cpp measures both.
+// T is the type of the data around it. For float the error is at most 2.5 ulp (degree 5: 9.2e-8); for the 16-bit types
+// at most 4e-6, a hundredth of their rounding (degree 4). tests/native/kernels_test.cpp measures both.
 template <class T>
 inline __attribute__((always_inline)) Vec exp(Vec x) {
   constexpr bool kWide = std::is_same_v<T, float>;

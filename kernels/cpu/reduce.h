@@ -37,7 +37,8 @@ inline __attribute__((always_inline)) void for_each_vector_to(T* out, int64_t n,
 
 inline Vec only(Vec a, Whole, float) { return a; }
 
-// Their constructors are written out because GCC gives an implicit one the target of the command line, not the pragma's.
+// Their constructors are written out because GCC gives an implicit one the target of the command line, not the
+// pragma's.
 struct Sum {
   Vec slots[kSlots];
   Sum() {

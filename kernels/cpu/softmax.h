@@ -13,17 +13,19 @@ inline bool any_kept(const KeepMasked& keep, int64_t n) {
   return false;
 }
 
-// out[i] = factor * e[i]
+// out[i] = factor * e[i]; meanwhile the next row is fetched, which leaves memory no idle time.
 template <class T>
-inline void write_scaled(const float* e, float factor, T* out, int64_t n, bool stream) {
+inline void write_scaled(const float* e, float factor, T* out, const T* next, int64_t n, bool stream) {
   for_each_vector_to(out, n, stream, [&](int64_t i, auto lanes, int) {
+    prefetch(next + i);
     store(out + i, load(e + i, read(lanes)) * splat(factor), lanes);
   });
 }
 
 // Exponentials go to scratch relative to the maximum known at their chunk; the second pass rescales chunk by chunk.
 template <class T, class Scaling, class Filter>
-inline void softmax_row(const T* x, T* out, int64_t n, Scaling scaling, Filter keep, bool stream, float* scratch) {
+inline void softmax_row(const T* x, const T* next, T* out, int64_t n, Scaling scaling, Filter keep, bool stream,
+                        float* scratch) {
   float* const maxima = scratch + n;  // one per chunk
   OnlineSum state;
   for (int64_t begin = 0, chunk = 0; begin < n; begin += kChunk, ++chunk) {
@@ -37,23 +39,26 @@ inline void softmax_row(const T* x, T* out, int64_t n, Scaling scaling, Filter k
   const float inverse = empty ? 0.0f : static_cast<float>(1.0 / state.sum);
   for (int64_t begin = 0, chunk = 0; begin < n; begin += kChunk, ++chunk) {
     const float factor = inverse * rescale(maxima[chunk], state.maximum, scaling);
-    write_scaled(scratch + begin, factor, out + begin, n - begin < kChunk ? n - begin : kChunk, stream);
+    write_scaled(scratch + begin, factor, out + begin, next + begin, n - begin < kChunk ? n - begin : kChunk, stream);
   }
 }
 
 template <class T, class Scaling>
 inline void softmax_rows(const SoftmaxForward& p, Scaling scaling, int64_t begin, int64_t end, float* scratch) {
   RowCursor x_row(p.x_rows, begin), mask_row(p.mask_rows, begin);
-  for (int64_t row = begin; row < end; ++row, x_row.next(), mask_row.next()) {
-    const T* const x = static_cast<const T*>(p.x) + x_row.offset();
+  const T* x = static_cast<const T*>(p.x) + x_row.offset();
+  const T* next = x;
+  for (int64_t row = begin; row < end; ++row, x = next, mask_row.next()) {
+    x_row.next();
+    if (row + 1 < end) next = static_cast<const T*>(p.x) + x_row.offset();
     T* const out = static_cast<T*>(p.out) + row * p.cols;
     const uint8_t* const mask = p.mask == nullptr ? nullptr : p.mask + mask_row.offset();
     if (mask == nullptr || (p.mask_per_row && *mask)) {
-      softmax_row(x, out, p.cols, scaling, KeepAll{}, p.stream, scratch);
+      softmax_row(x, next, out, p.cols, scaling, KeepAll{}, p.stream, scratch);
     } else if (p.mask_per_row) {
       std::memset(out, 0, static_cast<size_t>(p.cols) * sizeof(T));
     } else {
-      softmax_row(x, out, p.cols, scaling, KeepMasked{mask}, p.stream, scratch);
+      softmax_row(x, next, out, p.cols, scaling, KeepMasked{mask}, p.stream, scratch);
     }
   }
   if (p.stream) end_stream();

@@ -62,7 +62,7 @@ def test_same_in_another_process(hash_seed: str) -> None:
 
 def test_seed_zero_is_the_published_corpus() -> None:
     """The digest changes only when the grammar does: two Pythons and two machines agree on it."""
-    assert _digest(demo.generate(0, 1000)) == "DIGEST"
+    assert _digest(demo.generate(0, 1000)) == "babbf62fd460ca6433225f648c3800de50f492d2e20f1a227a3b17a2a8a2ffbc"
 
 
 def test_is_quick_and_needs_no_numpy_or_torch() -> None:
@@ -101,12 +101,15 @@ def test_particles_agree_with_the_noun_before_them(sentences: list[demo.Sentence
 
 
 _WRONG_ENGLISH = re.compile(
-    r"\b[Aa] [aeio]|\b[Aa] (?:un(?!i)|um|ap|ex)|\b[Aa]n (?!hour)[^aeiouAEIOU\W]|\b(a|an|the) (a|an|the|this|that|my|his|her)\b"
-    r"|\b([Hh]e|[Ss]he|[Ii]t) (go|eat|have|do|are|were|drink|want|like|say|study|am)\b"
-    r"|\bI (goes|eats|has|does|is|are|wants|likes)\b|\b([Tt]hey|[Ww]e|[Yy]ou) (goes|eats|has|does|is|am|was|wants|likes)\b"
-    r"|\b(did|does|do|will|can|could|not|didn't|doesn't|don't|won't|can't|couldn't) (went|ate|goes|eats|was|is|has|had|bought|saw)\b"
-    r"|\b(\w+) \4\b|\bto to\b|\b(childs|mans|womans|foots|fishs|sheeps|knifes|shelfs|potatos|tomatos|informations|breads|rices)\b"
-    r"|\b(eated|goed|buyed|maked|readed|writed|runned|swimed|planing|writeing|makeing|studys|watchs|washs)\b"
+    r"\b[Aa] [aeio]|\b[Aa] (?:un(?!i)|um|ap|ex)|\b[Aa]n (?!ho(?:ur|nest))[^aeiouAEIOU\W]"
+    r"|\b(?:a|an|the) (?:a|an|the|this|that|my|his|her)\b"
+    r"|\b(?:[Hh]e|[Ss]he|[Ii]t) (?:go|eat|have|do|are|were|drink|want|like|say|study|am)\b"
+    r"|\bI (?:goes|eats|has|does|is|are|wants|likes)\b"
+    r"|\b(?:[Tt]hey|[Ww]e|[Yy]ou) (?:goes|eats|has|does|is|am|was|wants|likes)\b"
+    r"|\b(?:did|does|do|will|can|could|not|didn't|doesn't|don't|won't|can't|couldn't)"
+    r" (?:went|ate|goes|eats|was|is|has|had|bought|saw)\b"
+    r"|\b(\w+) \1\b|\b(?:childs|mans|womans|foots|fishs|sheeps|knifes|shelfs|wolfs|potatos|tomatos|breads|rices)\b"
+    r"|\b(?:eated|goed|buyed|maked|readed|writed|runned|swimed|planing|writeing|makeing|studys|watchs|washs)\b"
     r"|  |^\s|\s$|\s[.?!,]|[{}\[\]$@~]|\.\."
 )
 
@@ -152,10 +155,14 @@ def test_every_kind_and_style_has_its_share(sentences: list[demo.Sentence]) -> N
     assert min(styles.values()) >= 0.08 * PAIRS
 
 
+# Every syllable closed by ㅆ, but those of 있다 and -겠-.
+_PAST = "".join(chr(c) for c in range(ord("가"), ord("힣") + 1) if (c - ord("가")) % 28 == 20 and chr(c) not in "있겠")
+
+
 @pytest.mark.parametrize(
     ("what", "pattern", "floor"),
     [
-        ("past", r"[가-힣]+(?:[았었했갔왔봤샀셨렸졌됐])(?:다|어|어요|습니다)\.$", 0.30),
+        ("past", f"[{_PAST}](?:다|어|어요|습니다|니|습니까)[.?]$", 0.30),
         ("future", r" (?:것이다|거야|거예요|것입니다)\.$", 0.05),
         ("progressive", r"고 (?:있|계)", 0.02),
         ("because", r"기 때문에|어서 |해서 |아서 |워서 ", 0.04),
@@ -172,7 +179,7 @@ def test_every_kind_and_style_has_its_share(sentences: list[demo.Sentence]) -> N
         ("plain", r"다\.$", 0.3),
         ("adnominal", r"[가-힣](?:은|는|ㄴ|한|운|쁜|큰|긴|산|본) [가-힣]+", 0.2),
     ],
-)  # fmt: skip
+)
 def test_grammar_coverage(sentences: list[demo.Sentence], what: str, pattern: str, floor: float) -> None:
     expression = re.compile(pattern)
     share = sum(bool(expression.search(s.ko)) for s in sentences) / PAIRS
@@ -203,13 +210,25 @@ def test_nouns_and_adjectives_are_many() -> None:
 @pytest.mark.parametrize(
     ("function", "words", "expected"),
     [
-        (english.past, "stop study take read go be plan visit cook", "stopped studied took read went was planned visited cooked"),
+        (
+            english.past,
+            "stop study take read go be plan visit cook",
+            "stopped studied took read went was planned visited cooked",
+        ),
         (english.participle, "eat write see have swim cook", "eaten written seen had swum cooked"),
         (english.third_person, "go study watch have be wash play", "goes studies watches has is washes plays"),
-        (english.gerund, "make swim run study see lie visit be", "making swimming running studying seeing lying visiting being"),
-        (english.plural, "tomato knife child box story day shelf", "tomatoes knives children boxes stories days shelves"),
+        (
+            english.gerund,
+            "make swim run study see lie visit be",
+            "making swimming running studying seeing lying visiting being",
+        ),
+        (
+            english.plural,
+            "tomato knife child box story day shelf",
+            "tomatoes knives children boxes stories days shelves",
+        ),
     ],
-)  # fmt: skip
+)
 def test_english_forms(function, words: str, expected: str) -> None:
     assert [function(w) for w in words.split()] == expected.split()
 

@@ -85,13 +85,24 @@ def test_conjugation(row: list[str]) -> None:
 @pytest.mark.parametrize(
     ("form", "ending", "expected"),
     [
-        ("만들다", "(으)려고", "만들려고"), ("만들다", "(으)니까", "만드니까"), ("만들다", "(으)세요", "만드세요"),
-        ("만들다", "(으)ㅂ시다", "만듭시다"), ("만들다", "(으)ㄹ까요", "만들까요"), ("만들다", "네요", "만드네요"),
-        ("만들다", "지만", "만들지만"), ("듣다", "(으)러", "들으러"), ("돕다", "(으)ㄹ까요", "도울까요"),
-        ("짓다", "(으)려고", "지으려고"), ("걷다", "(으)ㅂ시다", "걸읍시다"), ("부르다", "어서", "불러서"),
-        ("먹다", "는데", "먹는데"), ("먹다", "는다고", "먹는다고"), ("가다", "는다고", "간다고"), ("살다", "는지", "사는지"),
+        ("만들다", "(으)려고", "만들려고"),
+        ("만들다", "(으)니까", "만드니까"),
+        ("만들다", "(으)세요", "만드세요"),
+        ("만들다", "(으)ㅂ시다", "만듭시다"),
+        ("만들다", "(으)ㄹ까요", "만들까요"),
+        ("만들다", "네요", "만드네요"),
+        ("만들다", "지만", "만들지만"),
+        ("듣다", "(으)러", "들으러"),
+        ("돕다", "(으)ㄹ까요", "도울까요"),
+        ("짓다", "(으)려고", "지으려고"),
+        ("걷다", "(으)ㅂ시다", "걸읍시다"),
+        ("부르다", "어서", "불러서"),
+        ("먹다", "는데", "먹는데"),
+        ("먹다", "는다고", "먹는다고"),
+        ("가다", "는다고", "간다고"),
+        ("살다", "는지", "사는지"),
     ],
-)  # fmt: skip
+)
 def test_verb_endings(form: str, ending: str, expected: str) -> None:
     assert conjugate(word(form), ending) == expected
 
@@ -99,10 +110,15 @@ def test_verb_endings(form: str, ending: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("form", "ending", "expected"),
     [
-        ("덥다", "는데", "더운데"), ("크다", "는지", "큰지"), ("길다", "는데", "긴데"), ("바쁘다", "는다고", "바쁘다고"),
-        ("춥다", "어서", "추워서"), ("재미있다", "는데", "재미있는데"), ("멀다", "는다고", "멀다고"),
+        ("덥다", "는데", "더운데"),
+        ("크다", "는지", "큰지"),
+        ("길다", "는데", "긴데"),
+        ("바쁘다", "는다고", "바쁘다고"),
+        ("춥다", "어서", "추워서"),
+        ("재미있다", "는데", "재미있는데"),
+        ("멀다", "는다고", "멀다고"),
     ],
-)  # fmt: skip
+)
 def test_adjective_endings(form: str, ending: str, expected: str) -> None:
     assert conjugate(word(form, "" if form.endswith("있다") else ADJECTIVE), ending) == expected
 
@@ -151,8 +167,11 @@ def test_sentence_endings() -> None:
     assert [finish(go, s, question=True) for s in korean.STYLES] == ["가니?", "가?", "가요?", "갑니까?"]
     assert [finish(past(go), s) for s in korean.STYLES] == ["갔다.", "갔어.", "갔어요.", "갔습니다."]
     assert [finish_future(word("읽다"), s) for s in korean.STYLES] == [
-        "읽을 것이다.", "읽을 거야.", "읽을 거예요.", "읽을 것입니다.",
-    ]  # fmt: skip
+        "읽을 것이다.",
+        "읽을 거야.",
+        "읽을 거예요.",
+        "읽을 것입니다.",
+    ]
     assert finish_future(word("만들다"), "polite", question=True) == "만들 거예요?"
     assert finish(like, "plain") == "좋아한다."
     assert [finish(cold, s) for s in korean.STYLES] == ["춥다.", "추워.", "추워요.", "춥습니다."]

@@ -56,7 +56,7 @@ def test_compiled_in_place_serves_batches_of_every_shape(
     compiled = copy.deepcopy(eager)
     counter = CompileCounterWithBackend("eager")
     compiled.compile(backend=counter)
-    for lengths in ((6, 3, 9), (2, 16), (5, 5, 5, 7, 11), (8, 3), (16, 16)):
+    for lengths in ((6, 3, 9), (2, 13), (5, 5, 5, 7, 11), (14, 14)):
         batch = make_batch(lengths, VOCAB, every=2)
         for model in (eager, compiled):
             torch.manual_seed(1)
@@ -64,7 +64,7 @@ def test_compiled_in_place_serves_batches_of_every_shape(
             model.loss(batch).loss.backward()
         for (name, p), q in zip(compiled.named_parameters(), eager.parameters(), strict=True):
             torch.testing.assert_close(p.grad, q.grad, msg=lambda m, name=name: f"{name}: {m}")
-    assert 1 <= counter.frame_count <= 3, f"{counter.frame_count} compilations for 5 batches"
+    assert 1 <= counter.frame_count <= 2, f"{counter.frame_count} compilations for 4 batches"
 
 
 def test_a_copy_of_a_compiled_model_runs_its_own_weights(make_batch: Callable[..., Batch]) -> None:

@@ -188,4 +188,3 @@ def test_logits_and_gradients_in_fp32_within_the_error_budget(kind: str, make_ba
     assert_within_budget(logits, peer_logits, exact_logits, "logits")
     for name, exact in exact_grads.items():
         assert_within_budget(grads[name], peer_grads[name], exact, name)
-

@@ -27,34 +27,28 @@ def test_only_the_stable_shim_is_used() -> None:
     """One binary serves every torch from 2.11 on because it names no C++ symbol of torch."""
     if shutil.which("nm") is None:
         pytest.skip("nm (binutils) is not installed")
-    listing = subprocess.run(["nm", "-D", "-C", "--undefined-only", str(LIBRARY)], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["nm", "-D", "-C", "--undefined-only", str(LIBRARY)], capture_output=True, text=True, check=True
+    )
     names = [line.split(maxsplit=1)[1] for line in listing.stdout.splitlines() if line.split()[0] == "U"]
     torch_names = [name for name in names if "@" not in name and not name.startswith("std::")]
     assert torch_names and all(name.startswith(SHIM) for name in torch_names), torch_names
     assert not [name for name in names if "at::" in name or "c10::" in name or "torch::" in name]
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
-    )
-
-
 @needs_library
-def test_environment_forces_an_instruction_set() -> None:
-    code = "import torch, fastlm.ops as ops; ops.softmax(torch.ones(2, 3)); print(torch.ops.fastlm.cpu_isa())"
-    assert run_python(code, FASTLM_CPU_ISA="portable").stdout.strip() == "portable"
-    wrong = run_python(code, FASTLM_CPU_ISA="sse9")
-    assert wrong.returncode != 0 and "FASTLM_CPU_ISA: 'sse9' is not available" in wrong.stderr
-
-
-@needs_library
-def test_best_instruction_set_is_the_default() -> None:
-    torch.ops.fastlm.set_cpu_isa("")
-    wanted = os.environ.get("FASTLM_CPU_ISA") or torch.ops.fastlm.cpu_isas_supported().split()[-1]
-    assert torch.ops.fastlm.cpu_isa() == wanted
-    with pytest.raises(RuntimeError, match="portable"):
-        torch.ops.fastlm.set_cpu_isa("nothing")
+def test_environment_forces_an_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose, chosen = torch.ops.fastlm.set_cpu_isa, torch.ops.fastlm.cpu_isa
+    monkeypatch.setenv("FASTLM_CPU_ISA", "portable")
+    choose("")  # reads the environment again
+    assert chosen() == "portable"
+    monkeypatch.setenv("FASTLM_CPU_ISA", "sse9")
+    with pytest.raises(RuntimeError, match="FASTLM_CPU_ISA: 'sse9' is not available"):
+        choose("")
+    assert chosen() == "portable"  # a refused choice changes nothing
+    monkeypatch.delenv("FASTLM_CPU_ISA")
+    choose("")
+    assert chosen() == torch.ops.fastlm.cpu_isas_supported().split()[-1]
 
 
 @needs_library

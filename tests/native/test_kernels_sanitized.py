@@ -36,10 +36,9 @@ def test_kernels_under_sanitizers(tmp_path: Path) -> None:
     result = subprocess.run([str(binary)], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "portable: passed" in result.stdout
-    print(result.stdout)
 
 
-@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("isa", ["avx2", "avx512_bf16"])
 def test_wide_code_stays_in_its_namespace(tmp_path: Path, isa: str) -> None:
     """A weak symbol outside the namespace could be linked into code that must run on any processor."""
     if shutil.which(COMPILER[0]) is None or shutil.which("nm") is None:
@@ -49,6 +48,8 @@ def test_wide_code_stays_in_its_namespace(tmp_path: Path, isa: str) -> None:
     out = tmp_path / "isa.o"
     flags = ["-std=c++17", "-O0", "-Werror=psabi", f"-I{ROOT}"]
     subprocess.run([*COMPILER, *flags, "-c", str(ROOT / f"kernels/cpu/isa_{isa}.cpp"), "-o", str(out)], check=True)
-    symbols = subprocess.run(["nm", "-C", "--defined-only", str(out)], capture_output=True, text=True, check=True).stdout
+    symbols = subprocess.run(
+        ["nm", "-C", "--defined-only", str(out)], capture_output=True, text=True, check=True
+    ).stdout
     strays = [line for line in symbols.splitlines() if f"fastlm::cpu::{isa}::" not in line]
     assert symbols and not strays, strays

@@ -101,7 +101,10 @@ def test_masks_broadcast(isa: str, dtype: torch.dtype, view) -> None:
     x = logits(6, 2100, dtype).view(2, 3, 2100)
     mask = view(torch.rand(2, 3, 2100, generator=torch.Generator().manual_seed(0)) > 0.4)
     check_against_fp64(
-        lambda x: ops.softmax(x, mask, scale=0.7), lambda x: masked_softmax(x, mask, 0.7).nan_to_num(0.0), [x], names="y x"
+        lambda x: ops.softmax(x, mask, scale=0.7),
+        lambda x: masked_softmax(x, mask, 0.7).nan_to_num(0.0),
+        [x],
+        names="y x",
     )
 
 
@@ -137,7 +140,8 @@ def test_empty_inputs(isa: str) -> None:
 def test_masked_rows_are_zero_and_nan_stays(isa: str, dtype: torch.dtype) -> None:
     inf, nan = torch.inf, torch.nan
     x = torch.tensor(
-        [[1, 2, 3], [nan, 2, 3], [-inf, 2, 3], [inf, 2, 3], [-inf, -inf, -inf], [1e4, -1e4, 0], [nan, 2, 3]], dtype=dtype
+        [[1, 2, 3], [nan, 2, 3], [-inf, 2, 3], [inf, 2, 3], [-inf, -inf, -inf], [1e4, -1e4, 0], [nan, 2, 3]],
+        dtype=dtype,
     )
     exact = F.softmax(x.double(), -1)
     torch.testing.assert_close(ops.softmax(x).double(), exact, rtol=8e-3, atol=1e-6, equal_nan=True)
@@ -159,7 +163,9 @@ def test_extremes_are_as_fp64(isa: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_losses_of_special_logits(isa: str, dtype: torch.dtype) -> None:
     inf, nan = torch.inf, torch.nan
-    x = torch.tensor([[-inf, 2, 3], [-inf, 2, 3], [inf, 2, 3], [-inf, -inf, -inf], [nan, 1, 2], [1e4, -1e4, 0]], dtype=dtype)
+    x = torch.tensor(
+        [[-inf, 2, 3], [-inf, 2, 3], [inf, 2, 3], [-inf, -inf, -inf], [nan, 1, 2], [1e4, -1e4, 0]], dtype=dtype
+    )
     targets = torch.tensor([1, 0, 0, 0, 1, 1])
     for smoothing in (0.0, 0.1):
         check_against_fp64(

@@ -28,7 +28,7 @@ def problem(size: str, dtype: torch.dtype = torch.float32, ignored: int = 1):
 @pytest.fixture(params=["one_chunk", "chunks_of_16_rows"])
 def chunking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "chunks_of_16_rows":
-        monkeypatch.setattr(reference, "LOGITS_PER_CHUNK", 16 * 64)
+        monkeypatch.setattr(reference, "ROWS_PER_CHUNK", 16)
 
 
 @pytest.mark.usefixtures("chunking")
@@ -111,15 +111,32 @@ def test_ignored_rows_are_not_multiplied() -> None:
 
 
 @pytest.mark.usefixtures("chunking")
-def test_never_more_than_a_chunk_of_logits_is_kept() -> None:
-    (hidden, weight, bias), targets = problem("several_chunks", ignored=0)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_never_more_than_a_chunk_of_logits_is_kept(reduction: str) -> None:
+    (hidden, _, _), targets = problem("several_chunks", ignored=0)
+    weight = torch.randn(80, 16, requires_grad=True)  # no other tensor is 80 wide
     kept: list[torch.Size] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x.shape), x)[1], lambda x: x):
-        ops.linear_cross_entropy(hidden.requires_grad_(), weight.requires_grad_(), targets, bias=bias)
-    logits = [shape for shape in kept if shape[1:] == (64,) and shape[0] not in (64,)]
-    rows = sum(shape[0] for shape in logits if len(shape) == 2)
-    one_chunk = reference.LOGITS_PER_CHUNK >= 70 * 64
-    assert (rows > 0) == one_chunk  # many chunks keep none: the backward makes each again
+        ops.linear_cross_entropy(hidden, weight, targets, reduction=reduction)
+    rows = [shape[0] for shape in kept if len(shape) == 2 and shape[1] == 80]
+    assert max(rows, default=0) <= reference.ROWS_PER_CHUNK
+    if reduction == "mean" or len(targets) > reference.ROWS_PER_CHUNK:
+        assert not rows  # the gradient is there already, or each chunk is made again
+
+
+@pytest.mark.usefixtures("chunking")
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_summed_head_equals_its_specification(label_smoothing: float) -> None:
+    inputs, targets = problem("several_chunks", torch.float64, ignored=9)
+    targets[5] = 64  # out of range: the row is NaN in both
+    leaves = [x.requires_grad_() for x in inputs]
+    options = {"bias": leaves[2], "label_smoothing": label_smoothing}
+    summed = ops.linear_cross_entropy(*leaves[:2], targets, reduction="sum", **options)
+    rows = ops.linear_cross_entropy(*leaves[:2], targets, reduction="none", **options)
+    torch.testing.assert_close(summed.row_loss, rows.row_loss, equal_nan=True)
+    assert torch.equal(summed.row_correct, rows.row_correct)
+    ours, expected = (torch.autograd.grad(out.loss.sum(), leaves[0])[0] for out in (summed, rows))
+    torch.testing.assert_close(ours, expected, equal_nan=True)
 
 
 def test_targets_out_of_range() -> None:

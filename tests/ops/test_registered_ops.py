@@ -22,8 +22,8 @@ IGNORED = -100
 
 
 def attention_probabilities(q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    """One sentence: softmax of the scores and their log-sum-exp, heads first."""
-    scores = torch.einsum("qhd,khd->hqk", q.float(), k.float()) * scale
+    """One sentence: softmax of the scores and their log-sum-exp, in fp64 so that only plumbing can fail."""
+    scores = torch.einsum("qhd,khd->hqk", q.double(), k.double()) * scale
     if causal:
         seen = torch.ones(scores.shape[1:], dtype=torch.bool).tril(scores.shape[2] - scores.shape[1])
         scores = scores.masked_fill(~seen, -math.inf)
@@ -45,7 +45,7 @@ def attention_forward(q, k, v, cu_q, cu_k, max_q, max_k, causal, scale, p, seed)
     for rows, keys in sentences(cu_q, cu_k):
         probabilities, lse[:, rows] = attention_probabilities(q[rows], k[keys], causal, scale)
         kept = probabilities * keep_of(rows, q.shape[1], keys.stop - keys.start, p, seed)
-        out[rows] = torch.einsum("hqk,khd->qhd", kept, v[keys].float()).to(q.dtype)
+        out[rows] = torch.einsum("hqk,khd->qhd", kept, v[keys].double()).to(q.dtype)
     return out, lse
 
 
@@ -54,10 +54,10 @@ def attention_backward(grad, q, k, v, out, lse, cu_q, cu_k, max_q, max_k, causal
     for rows, keys in sentences(cu_q, cu_k):
         probabilities, _ = attention_probabilities(q[rows], k[keys], causal, scale)
         keep = keep_of(rows, q.shape[1], keys.stop - keys.start, p, seed)
-        g, q_s, k_s, v_s = (x.float() for x in (grad[rows], q[rows], k[keys], v[keys]))
+        g, q_s, k_s, v_s = (x.double() for x in (grad[rows], q[rows], k[keys], v[keys]))
         grads[2][keys] = torch.einsum("hqk,qhd->khd", probabilities * keep, g).to(v.dtype)
         grad_p = torch.einsum("qhd,khd->hqk", g, v_s) * keep
-        delta = (g * out[rows].float()).sum(-1).T[..., None]
+        delta = (g * out[rows].double()).sum(-1).T[..., None]
         grad_scores = probabilities * (grad_p - delta) * scale
         grads[0][rows] = torch.einsum("hqk,khd->qhd", grad_scores, k_s).to(q.dtype)
         grads[1][keys] = torch.einsum("hqk,qhd->khd", grad_scores, q_s).to(k.dtype)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -97,11 +99,16 @@ def spawn(make_config: Callable[..., RunConfig]) -> Callable[..., subprocess.Com
     def go(*, launcher: tuple[str, ...] = (), **values: Any) -> subprocess.CompletedProcess[str]:
         signals = {name: values.pop(name) for name in ("KILL", "TERM", "INT", "RANK") if name in values}
         plain = {key: value for part in as_dict(make_config(**values)).values() for key, value in part.items()}
-        return subprocess.run(
-            [sys.executable, *launcher, str(Path(__file__).with_name("train_process.py")), json.dumps({**plain, **signals})],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        settings = json.dumps({**plain, **signals})
+        command = [sys.executable, *launcher, str(Path(__file__).with_name("train_process.py")), settings]
+        pipe = subprocess.PIPE
+        # a session of its own, so that a hang ends with every process that the launcher started
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+            try:
+                out, err = process.communicate(timeout=120)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     return go

@@ -76,8 +76,8 @@ flower/을 그리다 | draw @flower | park room garden classroom | hl
 stationery/을 사다 | buy @stationery | store mall bookstore online |
 device/을 고치다 | repair @device | home office | lr
 device/을 사다 | buy @device | mall online store | ck
-device/을 끄다 | turn off @device |  | ri
-device/을 켜다 | turn on @device |  | ri
+device/을 끄다 | turn off *device |  | ri
+device/을 켜다 | turn on *device |  | ri
 furniture/을 만들다 | make @furniture | home | lck
 furniture/을 옮기다 | move @furniture | home office room | cr
 furniture/을 사다 | buy @furniture | store mall online | ck
@@ -112,11 +112,10 @@ file/을 복사하다 | copy @file | office | ri
 article/을 보내다 | send @article | office home | rk
 topic/에 대해 이야기하다 | talk about @topic | cafe office park school | cl
 topic/에 대해 생각하다 | think about @topic |  | l
-place/에 가다 | go to >place |  | cw
+hangout/에 가다 | go to >place |  | cw
 place/에 들르다 | stop by >place |  | c
-place/을 청소하다 | clean >place |  | clri
 place/에서 일하다 | work at >place |  | hlv
-place/에서 친구를 만나다 | meet a friend at >place |  |
+hangout/에서 친구를 만나다 | meet a friend at >place |  |
 room/을 청소하다 | clean >room |  | chlri
 room/을 꾸미다 | decorate >room |  | cl
 room/에서 기다리다 | wait in >room |  | li
@@ -167,7 +166,7 @@ nature/의 사진을 찍다 | take a picture of >nature |  | h
 친구에게 전화하다 | call a friend |  | hi
 부모님께 전화를 드리다 | call $ parents |  | his
 시험 공부를 하다 | study for an exam | library room cafe | cles
-회의를 하다 | have a meeting | office | chl
+회의를 하다 | have a meeting | office | hl
 발표를 준비하다 | prepare a presentation | office library | cler
 이메일을 확인하다 | check $ email | office home | hrid
 표를 예매하다 | book a ticket | online | r

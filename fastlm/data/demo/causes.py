@@ -40,7 +40,7 @@ _ADJECTIVES = ("바쁘다", "피곤하다", "아프다", "고프다", "춥다", 
 
 # Causes / effects, each Korean predicate=English verb phrase; a cause with ``!`` brings its subject, before the ``|``.
 _GROUPS = """
-피곤하다=be tired, 일이 많다=have a lot of work, 잠을 잘 못 자다=sleep badly, 하루 종일 일하다=work all day, 몸이 안 좋다=feel unwell, 아침 일찍 일어나다=get up early in the morning / 일찍 자다=go to bed early, 집에서 쉬다=rest at home, 낮잠을 자다=take a nap, 따뜻한 차를 마시다=drink warm tea, 택시를 타고 집에 가다=take a taxi home, 약속을 취소하다=cancel $ appointment, 운동을 쉬다=skip $ workout, 커피를 두 잔 마시다=drink two cups of coffee, 소파에서 쉬다=rest on the sofa
+피곤하다=be tired, 일이 많다=have a lot of work, 잠을 잘 못 자다=sleep badly, 하루 종일 일하다=work all day, 몸이 안 좋다=feel unwell / 일찍 자다=go to bed early, 집에서 쉬다=rest at home, 낮잠을 자다=take a nap, 따뜻한 차를 마시다=drink warm tea, 택시를 타고 집에 가다=take a taxi home, 약속을 취소하다=cancel $ appointment, 운동을 쉬다=skip $ workout, 커피를 두 잔 마시다=drink two cups of coffee, 소파에서 쉬다=rest on the sofa
 배가 고프다=be hungry, 점심을 못 먹다=miss lunch, 아침을 안 먹다=skip breakfast, 운동을 많이 하다=exercise a lot, 오래 걷다=walk for a long time / 라면을 끓여 먹다=cook and eat ramen, 빵집에서 빵을 사 먹다=buy some bread at the bakery, 피자를 시키다=order pizza, 식당에 가다=go to a restaurant, 김밥을 사다=buy gimbap, 간식을 먹다=have a snack, 샌드위치를 만들다=make a sandwich, 저녁을 일찍 먹다=have an early dinner, 밥을 두 그릇 먹다=eat two bowls of rice
 감기에 걸리다=catch a cold, 머리가 아프다=have a headache, 배가 아프다=have a stomachache, 열이 나다=have a fever, 목이 아프다=have a sore throat / 병원에 가다=go to the doctor, 약을 먹다=take medicine, 집에서 쉬다=rest at home, 약국에 들르다=stop by the pharmacy, 회사에 가지 않다=stay home from work, 따뜻한 물을 많이 마시다=drink a lot of warm water, 일찍 자다=go to bed early, 모임에 나가지 않다=stay away from the meeting, 죽을 먹다=eat porridge
 !비가 오다=it|rain, !눈이 많이 오다=it|snow a lot, !바람이 강하게 불다=the wind|blow hard, !날씨가 나쁘다=the weather|be bad, !날씨가 춥다=the weather|be cold, !태풍이 오다=a typhoon|come / 집에 있다=stay at home, 집에서 영화를 보다=watch a movie at home, 소풍을 미루다=put off the picnic, 등산을 취소하다=cancel $ hike, 버스를 타다=take the bus, 창문을 닫다=close the windows, 집에서 책을 읽다=read a book at home, 실내에서 운동하다=exercise indoors, 도서관에서 공부하다=study at the library, 따뜻한 국물을 먹다=have some warm soup, 지하철로 출근하다=go to work by subway
@@ -151,7 +151,7 @@ def condition(draw: Draw, style: str) -> Pair:
 def occasion(draw: Draw, style: str) -> Pair:
     """When he is hungry, he usually eats ramen."""
     cause, effect, person = _choose(draw, style)
-    if "내일" in cause.phrase.ko:
+    if "내일" in cause.phrase.ko or cause.phrase.verb.stem in ("취직하", "승진하"):
         return occasion(draw, style)
     often_ko, often_en = draw.pick((("보통", "usually"), ("자주", "often"), ("가끔", "sometimes"), ("항상", "always")))
     head, last = tensed(cause.phrase, "present", person.honorific and not cause.subject)

@@ -51,7 +51,7 @@ class Phrase(NamedTuple):
 
 
 class Adjuncts(NamedTuple):
-    """Time before or after the Korean subject, the rest before the predicate; English before the verb and at the end."""
+    """Korean: ``time`` beside the subject, ``ko`` before the predicate; English: before the verb, at the end."""
 
     time: str = ""
     ko: str = ""
@@ -70,6 +70,7 @@ _BARE = (
     "country",
     "topic",
 )  # names take no adjective or number
+_EDIBLE = ("fruit", "vegetable", "snack", "dish", "food", "hot_drink", "cold_drink")
 _FEW = ("대", "벌", "마리", "켤레", "그릇", "인분", "잔")
 _COUNTED = (
     "사",
@@ -125,8 +126,13 @@ def quantity(draw: Draw, noun: Noun, form: str) -> Pair:
     return ko, f"{english.number(n)} {english.plural(noun.measure)} of {noun.en}"
 
 
-def noun_phrase(draw: Draw, noun_class: str, form: str, reference: str = "@", *, counted: bool = True) -> Pair:
-    """A noun of the class with its Korean particle ``form`` and its English determiner (see ``Frame.reference``)."""
+def noun_phrase(
+    draw: Draw, noun_class: str, form: str, reference: str = "@", *, general: bool = False, counted: bool = True
+) -> Pair:
+    """A noun of the class with its Korean particle ``form`` and its English determiner (see ``Frame.reference``).
+
+    ``general`` leaves out numbers and pointing (habits, likes), ``counted`` false the numbers alone.
+    """
     noun = draw.pick(NOUNS[noun_class])
     if noun_class in _BARE:
         return particle(noun.ko, form), noun.en
@@ -138,9 +144,11 @@ def noun_phrase(draw: Draw, noun_class: str, form: str, reference: str = "@", *,
         return particle(ko, form), indefinite(noun, en)
     if reference == ">":
         return particle(noun.ko, form), f"the {noun.en}"
+    if general:
+        return particle(noun.ko, form), indefinite(noun, noun.en)
     if kind < 0.4 and counted and noun.counter and (noun.number == "" or noun.measure):
         return quantity(draw, noun, form)
-    if kind < 0.5 and noun.number != "!":
+    if kind < 0.5 and noun.number != "!" and noun_class not in _EDIBLE:
         near = draw.chance(0.5)
         these = ("these", "those") if noun.number == "+" else ("this", "that")
         return particle(("이 " if near else "그 ") + noun.ko, form), f"{these[not near]} {noun.en}"
@@ -149,11 +157,13 @@ def noun_phrase(draw: Draw, noun_class: str, form: str, reference: str = "@", *,
     return particle(noun.ko, form), indefinite(noun, noun.en)
 
 
-def act(draw: Draw, frame: Frame) -> Phrase:
-    """The frame with its slot filled."""
+def act(draw: Draw, frame: Frame, *, general: bool = False) -> Phrase:
+    """The frame with its slot filled; ``general`` as in :func:`noun_phrase`."""
     if not frame.slot:
         return Phrase(frame.ko, frame.verb, frame.en, frame.before)
-    ko, en = noun_phrase(draw, frame.slot, frame.particle, frame.reference, counted=frame.verb.stem in _COUNTED)
+    counted = frame.verb.stem in _COUNTED
+    general = general or "v" in frame.traits
+    ko, en = noun_phrase(draw, frame.slot, frame.particle, frame.reference, general=general, counted=counted)
     return Phrase(f"{ko} {frame.ko}", frame.verb, frame.en, f"{frame.before} {en}{frame.after}")
 
 
@@ -226,7 +236,7 @@ def final(phrase: Phrase, tense: str, style: str, *, respectful: bool = False, q
 
 def spaced(*parts: str) -> str:
     """The non-empty parts with one space between them."""
-    return " ".join([part for part in parts if part])
+    return " ".join(filter(None, parts))
 
 
 def english_clause(
@@ -325,15 +335,22 @@ def time_of(draw: Draw, tense: str, traits: str) -> tuple[str, str, str]:
     return ko, "", f" {en}"
 
 
+_AT_WORK = ("office", "school", "cafeteria", "academy", "university", "classroom", "playground")
+
+
 def adjuncts_of(draw: Draw, frame: Frame, tense: str, *, richness: float = 0.5, timed: float = 0.75) -> Adjuncts:
     """Time, place, company and duration, each where the frame allows it, with the given probabilities."""
     time, adverb, time_end = time_of(draw, tense, frame.traits) if draw.chance(timed) else ("", "", "")
-    ko, end = "", ""
+    if adverb:  # how often stands by the predicate
+        time, ko, end = "", time, ""
+    else:
+        ko, end = "", ""
+    where = draw.pick(frame.places) if frame.places and draw.chance(richness) else ""
     if "c" in frame.traits and draw.chance(richness * 0.6):
-        ko, end = draw.pick(people.COMPANIONS)
-        end = " " + end
-    if frame.places and draw.chance(richness):
-        place, where = people.PLACES[draw.pick(frame.places)]
+        company, with_company = draw.pick(people.FRIENDS if where in _AT_WORK else people.COMPANIONS)
+        ko, end = spaced(ko, company), f" {with_company}"
+    if where:
+        place, where = people.PLACES[where]
         ko, end = spaced(ko, place + "에서"), f"{end} {where}"
     if "l" in frame.traits and tense in ("past", "future") and draw.chance(richness * 0.3):
         duration, long = draw.pick(people.DURATIONS if "w" in frame.traits or "e" in frame.traits else people.SPELLS)

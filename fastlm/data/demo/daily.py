@@ -68,7 +68,8 @@ def statement(draw: Draw, style: str) -> Pair:
     frame, tense = frame_and_tense(draw)
     timed = 1.0 if tense in ("present", "past progressive") else 0.75
     adjuncts = adjuncts_of(draw, frame, tense, richness=0.65, timed=timed)
-    return sentence(draw, style, person_for(draw, style, frame.traits), act(draw, frame), tense, adjuncts)
+    phrase = act(draw, frame, general=tense == "present")
+    return sentence(draw, style, person_for(draw, style, frame.traits), phrase, tense, adjuncts)
 
 
 def negation(draw: Draw, style: str) -> Pair:
@@ -127,13 +128,20 @@ def modality(draw: Draw, style: str) -> Pair:
     if when == "once":
         time, end = draw.pick(_ONCE)
         adjuncts = adjuncts._replace(time=time, end=adjuncts.end + end)
-    return sentence(draw, style, person, modal(act(draw, frame), name, respectful=person.honorific), tense, adjuncts)
+    return sentence(
+        draw,
+        style,
+        person,
+        modal(act(draw, frame, general=name in ("used", "like")), name, respectful=person.honorific),
+        tense,
+        adjuncts,
+    )
 
 
 def experience(draw: Draw, style: str) -> Pair:
     """I have been camping before; she has never taken a train; have you ever eaten tteokbokki?"""
     frame = draw.pick(LEISURE if draw.chance(0.7) else UNDERTAKINGS)
-    phrase, kind = act(draw, frame), draw.random()
+    phrase, kind = act(draw, frame, general=True), draw.random()
     head = f"{phrase.ko}{conjugate(phrase.verb, '(으)ㄴ')} 적이 "
     if kind < 0.3 and style != "plain":
         return question(draw, style, phrase, "perfect", Adjuncts(adverb="ever"), Phrase(head, word("있다"), ""))
@@ -154,7 +162,7 @@ def question(
     ko_phrase: Phrase | None = None,
     lead: str = "",
 ) -> Pair:
-    """A question to the listener, whom Korean leaves unnamed and honours by -(으)시-; ``lead`` is the English wh-word."""
+    """A question to the listener, whom Korean leaves unnamed and may honour; ``lead`` is the English wh-word."""
     respectful = style == "formal" or (style == "polite" and draw.chance(0.5))
     person = people.YOU._replace(honorific=respectful)
     ko, en = sentence(draw, style, person, phrase, tense, adjuncts, question=True, ko_phrase=ko_phrase)
@@ -165,9 +173,10 @@ def yes_no(draw: Draw, style: str) -> Pair:
     """Did you meet a friend yesterday? Does Minsu often swim?"""
     frame, tense = frame_and_tense(draw)
     adjuncts = adjuncts_of(draw, frame, tense, richness=0.45, timed=0.8)
+    phrase = act(draw, frame, general=tense == "present")
     if draw.chance(0.65):
-        return question(draw, style, act(draw, frame), tense, adjuncts)
-    return sentence(draw, style, draw.pick(people.NAMES), act(draw, frame), tense, adjuncts, question=True)
+        return question(draw, style, phrase, tense, adjuncts)
+    return sentence(draw, style, draw.pick(people.NAMES), phrase, tense, adjuncts, question=True)
 
 
 _KINDS = {
@@ -219,7 +228,7 @@ def wh_question(draw: Draw, style: str) -> Pair:
     return question(draw, style, act(draw, frame), tense, adjuncts, lead=lead)
 
 
-# Korean ending by style, how the English goes on from a base form; the first table asks a favour, the second goes together.
+# Korean ending by style, and the English around a base form: favours asked, then things done together.
 _REQUESTS = (
     ({"plain": "어라.", "casual": "어 줘.", "polite": "어 주세요.", "formal": "어 주십시오."}, "Please {}."),
     ({"casual": "어 줄래?", "polite": "어 주시겠어요?", "formal": "어 주시겠습니까?"}, "Could you {}?"),
@@ -263,7 +272,8 @@ def since(draw: Draw, style: str) -> Pair:
     person, phrase = person_for(draw, style, frame.traits), act(draw, frame)
     numbers, unit, en_unit = draw.pick(((people.SINO, "년", "year"), (people.NATIVE, "달", "month")))
     span = particle(f"{numbers[n]} {unit}", "이")
-    ko = f"{people.subject(person, style, '이')} {phrase.ko}{conjugate(phrase.verb, '(으)ㄴ')} 지 {span} {finish(past(word('되다')), style)}"
+    done, passed = conjugate(phrase.verb, "(으)ㄴ"), finish(past(word("되다")), style)
+    ko = f"{people.subject(person, style, '이')} {phrase.ko}{done} 지 {span} {passed}"
     en = f"it has been {english.counted(n, en_unit)} since {person.en} started {english.gerund(phrase.en)}{phrase.tail}"
     return ko, finished(en, person)
 

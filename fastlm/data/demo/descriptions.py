@@ -11,6 +11,7 @@ from fastlm.data.demo.lexicon import ADJECTIVES, ATTRIBUTIVE, COLOURS, NOUNS, Ad
 
 _DESCRIBED = ("fruit", "snack", "dish", "reading", "article", "show", "top", "accessory", "shoes", "flower", "device", "furniture", "vehicle", "pet",
               "instrument", "place", "room", "tool", "hot_drink", "cold_drink")  # fmt: skip
+_OWNED = ("top", "accessory", "shoes", "device", "furniture", "vehicle", "pet", "instrument", "tool", "room", "reading")
 _NAMED = ("subject", "language", "sport", "skill")
 PREDICATIVE: dict[str, tuple[Adjective, ...]] = {
     name: tuple(a for a in adjectives if a.ko.stem + "다" not in ATTRIBUTIVE) for name, adjectives in ADJECTIVES.items()
@@ -28,7 +29,7 @@ _DEGREES = (
     ("별로 안", "not very"),
 )
 _SHORT = ("big", "small", "cheap", "fresh", "warm", "hot", "cold", "strong", "sweet", "thick", "thin", "long", "short", "sad", "fun", "quiet", "light",
-          "heavy", "fast", "slow", "cute", "pretty", "clever", "old", "clean", "bright", "dark", "narrow", "noisy", "easy", "kind", "young", "smart",
+          "heavy", "fast", "slow", "cute", "pretty", "clever", "old", "clean", "bright", "dark", "noisy", "easy", "kind", "young", "smart",
           "busy", "brave", "lazy", "tall", "deep", "safe", "large", "sturdy", "dirty", "salty", "spicy", "scary", "gentle", "far away")  # fmt: skip
 
 
@@ -56,13 +57,13 @@ def _be(noun: Noun, tense: str = "present") -> str:
     return english.verb_group("be", tense, "p" if noun.number == "+" else "3")[0]
 
 
-def _the(draw: Draw, noun: Noun) -> Pair:
+def _the(draw: Draw, noun: Noun, owned: bool) -> Pair:
     """A known thing: this, that, or the one of somebody."""
     kind = draw.random()
     plural = noun.number == "+"
     if kind < 0.45:
         return f"이 {noun.ko}", f"{'these' if plural else 'this'} {noun.en}"
-    if kind < 0.7:
+    if kind < 0.7 or not owned:
         return f"그 {noun.ko}", f"the {noun.en}"
     person = draw.pick(people.NAMES)
     return f"{person.ko}의 {noun.ko}", f"{person.en}'s {noun.en}"
@@ -72,7 +73,7 @@ def quality(draw: Draw, style: str) -> Pair:
     """This book is very interesting; the rooms were not very bright."""
     name = draw.pick(_DESCRIBED)
     noun, adjective = draw.pick(NOUNS[name]), draw.pick(PREDICATIVE[name])
-    ko_noun, en_noun = _the(draw, noun)
+    ko_noun, en_noun = _the(draw, noun, name in _OWNED)
     degree_ko, degree_en = ("", "") if adjective.ko.stem[-1] in COLOURS else draw.pick(_DEGREES)
     tense = "past" if draw.chance(0.25) else "present"
     if degree_ko.endswith("안"):
@@ -92,15 +93,15 @@ def two_qualities(draw: Draw, style: str) -> Pair:
     if first.ko.stem[-1] in COLOURS or second.ko.stem[-1] in COLOURS or frozenset((first.en, second.en)) in _OPPOSITES:
         return two_qualities(draw, style)
     ending, link = ("고", "and") if good == bad else ("지만", "but")
-    ko_noun, en_noun = _the(draw, noun)
+    ko_noun, en_noun = _the(draw, noun, name in _OWNED)
     ko = f"{particle(ko_noun, '은')} {conjugate(first.ko, ending)} {finish(second.ko, style)}"
     return ko, finished(f"{en_noun} {_be(noun)} {first.en} {link} {second.en}", people.I)
 
 
-_FAULTS = ("expensive", "salty", "bland", "difficult", "boring", "scary", "sad", "heavy", "worn-out", "slow", "noisy", "crowded", "narrow", "dark",
+_FAULTS = ("expensive", "salty", "bland", "difficult", "boring", "scary", "sad", "heavy", "worn-out", "slow", "noisy", "crowded", "cramped", "dark",
            "dirty", "cold", "complicated", "small", "distant", "hot", "dangerous", "tiring", "far away", "lazy", "long")  # fmt: skip
 _OPPOSITES = {frozenset(pair.split("/")) for pair in (
-    "big/small", "cheap/expensive", "thick/thin", "long/short", "fast/slow", "light/heavy", "quiet/noisy", "clean/dirty", "spacious/narrow", "bright/dark",
+    "big/small", "cheap/expensive", "thick/thin", "long/short", "fast/slow", "light/heavy", "quiet/noisy", "clean/dirty", "spacious/cramped", "bright/dark",
     "difficult/easy", "cold/warm", "hot/cold", "salty/bland", "fun/boring", "boring/touching", "nearby/distant", "hot/warm", "spacious/small", "big/spacious",
     "quiet/crowded", "noisy/crowded", "red/blue", "sad/fun", "hardworking/lazy", "important/complicated", "cheap/stylish", "thin/heavy", "scary/boring",
     "worn-out/stylish", "cold/refreshing", "small/spacious", "strong/sweet", "scary/fun", "boring/famous",

@@ -73,7 +73,8 @@ def reported(draw: Draw, style: str) -> Pair:
     person, phrase = draw.pick(people.NAMES), act(draw, frame)
     if person.en == speaker.en:
         return reported(draw, style)
-    adjuncts = adjuncts_of(draw, frame, tense, richness=0.35, timed=0.7)
+    timed = 0.0 if tense == "progressive" else 0.7  # "said that she was cooking now" jars
+    adjuncts = adjuncts_of(draw, frame, tense, richness=0.35, timed=timed)
     if tense == "future":
         quoted = f"{phrase.ko}{conjugate(phrase.verb, '(으)ㄹ')} 거라고"
     else:

@@ -114,6 +114,7 @@ _IRREGULAR_PLURALS = {
     "knife": "knives",
     "shelf": "shelves",
     "leaf": "leaves",
+    "wolf": "wolves",
     "wife": "wives",
     "loaf": "loaves",
     "potato": "potatoes",

@@ -58,6 +58,9 @@ _ROUTINE = tuple(
     )
 )
 
+_PASTIMES = tuple(f for f in LEISURE if f.slot not in ("city", "world_city", "country"))
+_SPENT = tuple(f for f in _ROUTINE if "l" in f.traits and ("w" in f.traits or "e" in f.traits))
+
 
 def _two_frames(draw: Draw, frames: tuple[Frame, ...]) -> tuple[Frame, Frame]:
     """Two frames that do not share their verb or noun class."""
@@ -167,7 +170,8 @@ def while_doing(draw: Draw, style: str) -> Pair:
     frame, other = draw.pick(_FOREGROUND), draw.pick(_BACKGROUND)
     person, phrase = person_for(draw, style, frame.traits), act(draw, frame)
     tense = draw.pick(("past", "past", "progressive", "past progressive", "present"))
-    adjuncts = adjuncts_of(draw, frame, tense, richness=0.4, timed=0.6)
+    alone = frame._replace(traits=frame.traits.replace("c", ""))
+    adjuncts = adjuncts_of(draw, alone, tense, richness=0.4, timed=0.6)
     ko = spaced(
         people.subject(person, style),
         adjuncts.time,
@@ -182,11 +186,11 @@ def while_doing(draw: Draw, style: str) -> Pair:
 def contrast(draw: Draw, style: str) -> Pair:
     """I ate an apple, but Minsu ate a pear; she wanted to rest but couldn't."""
     frame = draw.pick(_SLOTTED)
-    one, two = act(draw, frame), act(draw, frame)
     tense = draw.pick(("past", "past", "future", "present") if "h" in frame.traits else ("past", "future"))
+    one, two = act(draw, frame, general=tense == "present"), act(draw, frame, general=tense == "present")
     first = draw.pick((people.I, draw.pick(people.NAMES)))
     second = draw.pick(people.NAMES)
-    if second.en == first.en or one == two:
+    if second.en == first.en or one.tail.split()[-1:] == two.tail.split()[-1:]:
         return contrast(draw, style)
     time_ko, adverb, time_en = time_of(draw, tense, frame.traits) if tense != "present" else ("", "", "")
     if tense == "future":
@@ -287,8 +291,9 @@ def purpose(draw: Draw, style: str) -> Pair:
 
 def alternatives(draw: Draw, style: str) -> Pair:
     """On weekends I read a book or watch a movie."""
-    one, two = _two_frames(draw, LEISURE)
-    person, first, second = person_for(draw, style, one.traits + two.traits), act(draw, one), act(draw, two)
+    one, two = _two_frames(draw, _PASTIMES)
+    person = person_for(draw, style, one.traits + two.traits)
+    first, second = act(draw, one, general=True), act(draw, two, general=True)
     time, en = draw.pick(
         (
             ("주말에는", "on weekends"),
@@ -310,8 +315,8 @@ def alternatives(draw: Draw, style: str) -> Pair:
 
 
 def meanwhile(draw: Draw, style: str) -> Pair:
-    """While Minsu was cleaning the kitchen, my sister watched a movie at home; he studied, but she went to the beach."""
-    one, two = _two_frames(draw, tuple(f for f in _ROUTINE if "l" in f.traits))
+    """While Minsu was cleaning the kitchen, my sister watched a movie; he studied, but she took a walk."""
+    one, two = _two_frames(draw, _SPENT)
     first, second = draw.pick(people.NAMES), person_for(draw, style, two.traits)
     if first.en == second.en:
         return meanwhile(draw, style)

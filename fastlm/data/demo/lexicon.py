@@ -32,7 +32,7 @@ class Adjective(NamedTuple):
 # class: (Korean counter, English measure for uncountable nouns, entries)
 _NOUNS = {
     "fruit": ("개", "piece", "사과=apple, 바나나=banana, 배=pear, 귤=tangerine, 복숭아=peach, 오렌지=orange, 참외=melon, 망고=mango, "
-              "레몬=lemon, 감=persimmon, 수박=watermelon, 키위=kiwi"),
+              "매실=plum, 감=persimmon, 수박=watermelon, 키위=kiwi"),
     "vegetable": ("개", "piece", "감자=potato, 고구마=sweet potato, 양파=onion, 당근=carrot, 토마토=tomato, 오이=cucumber, 호박=pumpkin, "
                   "피망=bell pepper, 가지=eggplant, 배추=cabbage"),
     "snack": ("개", "piece", "빵=bread~, 케이크=cake, 쿠키=cookie, 샌드위치=sandwich, 김밥=gimbap~, 만두=dumpling, 초콜릿=chocolate~, "
@@ -42,7 +42,7 @@ _NOUNS = {
              "삼계탕=chicken soup~, 카레=curry~, 우동=udon~, 짜장면=black bean noodles+"),
     "food": ("인분", "serving", "불고기=bulgogi~, 떡볶이=tteokbokki~, 피자=pizza~, 스파게티=spaghetti~, 치킨=fried chicken~, 잡채=japchae~, "
              "샐러드=salad~, 초밥=sushi~, 스테이크=steak~, 갈비=ribs+, 돈가스=pork cutlet~, 생선구이=grilled fish~"),
-    "hot_drink": ("잔", "cup", "커피=coffee~, 녹차=green tea~, 홍차=black tea~, 코코아=hot chocolate~, 인삼차=ginseng tea~, 유자차=citron tea~, "
+    "hot_drink": ("잔", "cup", "커피=coffee~, 녹차=green tea~, 홍차=black tea~, 코코아=cocoa~, 인삼차=ginseng tea~, 유자차=citron tea~, "
                   "보리차=barley tea~, 생강차=ginger tea~, 카페라테=caffe latte~"),
     "cold_drink": ("잔", "glass", "물=water~, 우유=milk~, 주스=juice~, 콜라=cola~, 레모네이드=lemonade~, "
                    "식혜=sweet rice punch~, 두유=soy milk~, 탄산수=sparkling water~"),
@@ -68,7 +68,7 @@ _NOUNS = {
     "furniture": ("개", "", "책상=desk, 의자=chair, 침대=bed, 소파=sofa, 책장=bookcase, 옷장=wardrobe, 식탁=dining table, 거울=mirror, "
                   "선반=shelf, 서랍장=chest of drawers, 화분=flowerpot, 탁자=table"),
     "vehicle": ("대", "", "자동차=car, 자전거=bicycle, 오토바이=motorcycle, 트럭=truck, 승합차=van, 전기차=electric car"),
-    "pet": ("마리", "", "강아지=puppy, 고양이=cat, 토끼=rabbit, 햄스터=hamster, 앵무새=parrot, 개=dog, 거북이=turtle, 물고기=fish"),
+    "pet": ("마리", "", "강아지=puppy, 고양이=cat, 토끼=rabbit, 햄스터=hamster, 앵무새=parrot, 개=dog, 거북이=turtle"),
     "animal": ("마리", "", "호랑이=tiger, 코끼리=elephant, 기린=giraffe, 사자=lion, 곰=bear, 원숭이=monkey, 말=horse, 소=cow, 여우=fox, "
                "사슴=deer, 늑대=wolf, 판다=panda, 펭귄=penguin, 오리=duck"),
     "instrument": ("대", "", "피아노=piano, 기타=guitar, 바이올린=violin, 첼로=cello, 플루트=flute, 드럼=drum, 가야금=gayageum, 하모니카=harmonica"),
@@ -92,6 +92,8 @@ _NOUNS = {
               "백화점=department store, 식당=restaurant, 카페=cafe, 서점=bookstore, 약국=pharmacy, 극장=theater, 학교=school, 수영장=swimming pool, "
               "체육관=gym, 호텔=hotel, 빵집=bakery, 꽃집=flower shop, 경찰서=police station, 편의점=convenience store, 미용실=hair salon, "
               "시청=city hall, 동물원=zoo, 주차장=parking lot"),
+    "hangout": ("곳", "", "공원=park, 도서관=library, 박물관=museum, 미술관=art gallery, 백화점=department store, 식당=restaurant, 카페=cafe, "
+                "서점=bookstore, 극장=theater, 수영장=swimming pool, 체육관=gym, 빵집=bakery, 동물원=zoo, 시장=market, 광장=square, 호숫가=lakeside"),
     "room": ("개", "", "방=room, 부엌=kitchen, 거실=living room, 교실=classroom, 사무실=office, 화장실=bathroom, 회의실=meeting room, 침실=bedroom"),
     "nature": ("", "", "산=mountain, 바다=sea!, 강=river, 호수=lake, 섬=island, 숲=forest, 해변=beach, 계곡=valley, 폭포=waterfall, 언덕=hill"),
     "topic": ("", "", "미래=the future, 여행 계획=travel plans, 건강=health, 날씨=the weather, 정치=politics, 꿈=dreams, 가족=family, "
@@ -105,7 +107,7 @@ _NOUNS = {
                "의사=doctor, 기자=reporter, 유학생=international student, 대학생=college student, 외국인=foreigner, 이웃=neighbor, 승객=passenger, "
                "작가=writer, 군인=soldier, 선수=athlete, 요리사=chef"),
     "tool": ("개", "", "망치=hammer, 사다리=ladder, 냄비=pot, 칼=knife, 손전등=flashlight, 수건=towel, 베개=pillow, 접시=plate, 컵=cup, 열쇠=key, "
-             "상자=box, 공=ball, 장난감=toy, 인형=doll, 바구니=basket, 담요=blanket, 비누=soap~, 칫솔=toothbrush, 빗=comb"),
+             "상자=box, 공=ball, 장난감=toy, 인형=doll, 바구니=basket, 담요=blanket, 칫솔=toothbrush, 빗=comb"),
     "file": ("개", "", "파일=file, 문서=document, 폴더=folder, 이미지=image, 프로젝트=project, 메시지=message, 계정=account, 데이터베이스=database, "
              "목록=list, 표=table, 양식=form, 보고서=report, 스크립트=script, 로그=log, 프로필=profile"),
 }  # fmt: skip
@@ -125,10 +127,10 @@ NOUNS: dict[str, tuple[Noun, ...]] = {
 # What may be said of the nouns of a class, before the noun or after be.
 _ADJECTIVES = {
     "fruit vegetable": "신선하다=fresh, 크다=big, 작다=small, 싸다=cheap, 맛있다=delicious, 비싸다=expensive",
-    "snack food": "맛있다=delicious, 달콤하다=sweet, 따뜻하다=warm, 유명하다=famous, 비싸다=expensive",
-    "dish": "맛있다=delicious, 맵다=spicy, 짜다=salty, 뜨겁다=hot, 싱겁다=bland, 싸다=cheap",
+    "snack food": "맛있다=delicious, 유명하다=famous, 비싸다=expensive, 특별하다=special, 싸다=cheap",
+    "dish": "맛있다=delicious, 맵다=spicy, 짜다=salty, 푸짐하다=hearty, 싱겁다=bland, 싸다=cheap",
     "hot_drink": "뜨겁다=hot, 따뜻하다=warm, 진하다=strong, 향긋하다=fragrant, 달다=sweet",
-    "cold_drink": "차갑다=cold, 시원하다=refreshing, 신선하다=fresh, 비싸다=expensive",
+    "cold_drink": "차갑다=cold, 시원하다=refreshing, 비싸다=expensive, 맛있다=tasty",
     "reading": "재미있다=interesting, 두껍다=thick, 어렵다=difficult, 유명하다=famous, 얇다=thin, 유익하다=informative, 감동적이다=touching, 오래되다=old",
     "article": "길다=long, 짧다=short, 중요하다=important, 흥미롭다=interesting, 복잡하다=complicated, 훌륭하다=excellent",
     "show": "재미있다=fun, 슬프다=sad, 무섭다=scary, 지루하다=boring, 길다=long, 유명하다=famous, 감동적이다=touching, 새롭다=new",
@@ -137,21 +139,21 @@ _ADJECTIVES = {
            "두껍다=thick, 멋지다=stylish, 편하다=comfortable",
     "accessory": "예쁘다=pretty, 비싸다=expensive, 싸다=cheap, 작다=small, 빨갛다=red, 파랗다=blue, 하얗다=white, 까맣다=black, 멋지다=stylish, 특별하다=special",
     "shoes": "편하다=comfortable, 비싸다=expensive, 가볍다=light, 빨갛다=red, 하얗다=white, 까맣다=black, 튼튼하다=sturdy, 더럽다=dirty",
-    "flower": "예쁘다=pretty, 아름답다=beautiful, 빨갛다=red, 노랗다=yellow, 하얗다=white, 향기롭다=fragrant",
+    "flower": "예쁘다=pretty, 아름답다=beautiful, 향기롭다=fragrant, 싱싱하다=fresh, 작다=small",
     "stationery": "싸다=cheap, 파랗다=blue, 빨갛다=red, 귀엽다=cute, 작다=small",
     "device": "비싸다=expensive, 무겁다=heavy, 가볍다=light, 낡다=worn-out, 편리하다=convenient, 작다=small, 조용하다=quiet, 튼튼하다=sturdy",
     "furniture": "크다=big, 작다=small, 무겁다=heavy, 편하다=comfortable, 낡다=worn-out, 하얗다=white, 비싸다=expensive, 튼튼하다=sturdy",
     "vehicle": "빠르다=fast, 비싸다=expensive, 작다=small, 까맣다=black, 하얗다=white, 빨갛다=red, 느리다=slow, 낡다=worn-out",
-    "pet": "귀엽다=cute, 작다=small, 하얗다=white, 영리하다=clever, 얌전하다=gentle, 까맣다=black",
+    "pet": "귀엽다=cute, 작다=small, 영리하다=clever, 얌전하다=gentle, 건강하다=healthy, 사랑스럽다=lovely",
     "animal": "크다=big, 귀엽다=cute, 빠르다=fast, 무섭다=scary, 영리하다=clever, 강하다=strong",
     "instrument": "비싸다=expensive, 낡다=worn-out, 무겁다=heavy, 훌륭하다=excellent",
     "subject language": "어렵다=difficult, 쉽다=easy, 재미있다=interesting, 중요하다=important, 유용하다=useful",
     "sport": "재미있다=fun, 어렵다=difficult, 힘들다=tiring, 쉽다=easy, 위험하다=dangerous",
     "skill": "재미있다=fun, 어렵다=difficult, 쉽다=easy, 유용하다=useful",
     "city world_city country": "아름답다=beautiful, 조용하다=quiet, 깨끗하다=clean, 안전하다=safe, 멀다=far away, 매력적이다=charming",
-    "place": "크다=big, 작다=small, 조용하다=quiet, 깨끗하다=clean, 유명하다=famous, 가깝다=nearby, 멀다=distant, 오래되다=old, 시끄럽다=noisy, 넓다=spacious, "
+    "place hangout": "크다=big, 작다=small, 조용하다=quiet, 깨끗하다=clean, 유명하다=famous, 가깝다=nearby, 멀다=distant, 오래되다=old, 시끄럽다=noisy, 넓다=spacious, "
              "편리하다=convenient, 복잡하다=crowded",
-    "room": "넓다=spacious, 좁다=narrow, 밝다=bright, 어둡다=dark, 깨끗하다=clean, 더럽다=dirty, 춥다=cold, 시끄럽다=noisy, 조용하다=quiet, 따뜻하다=warm",
+    "room": "넓다=spacious, 좁다=cramped, 밝다=bright, 어둡다=dark, 깨끗하다=clean, 더럽다=dirty, 춥다=cold, 시끄럽다=noisy, 조용하다=quiet, 따뜻하다=warm",
     "nature": "아름답다=beautiful, 깊다=deep, 조용하다=quiet, 유명하다=famous, 푸르다=green, 멀다=distant",
     "person job": "친절하다=kind, 젊다=young, 똑똑하다=smart, 부지런하다=hardworking, 유명하다=famous, 바쁘다=busy, 정직하다=honest, 조용하다=quiet, "
                   "예의 바르다=polite, 용감하다=brave, 겸손하다=modest, 게으르다=lazy, 키가 크다=tall",

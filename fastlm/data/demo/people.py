@@ -125,6 +125,7 @@ COMPANIONS = _phrases(
     "친구와=with a friend, 친구들과=with $ friends, 가족과=with $ family, 친구하고=with a friend, 사촌과=with $ cousin, "
     "가족들과 함께=together with $ family, 친구와 함께=together with a friend"
 )
+FRIENDS = tuple(c for c in COMPANIONS if "친구" in c[0])
 NATIVE = ["영", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두"]
 SINO = ["영", "일", "이", "삼", "사", "오", "육", "칠", "팔", "구", "십", "십일", "십이"]
 SPELLS = _phrases(
@@ -151,5 +152,4 @@ PLACES = dict(
     university=("대학교", "at the university"), river=("강가", "by the river"), bus=("버스", "on the bus"),
     gallery=("미술관", "at the art gallery"), concert=("공연장", "at the concert hall"), village=("시골", "in the countryside"),
 )  # fmt: skip
-TRANSPORT = _phrases("버스로=by bus, 지하철로=by subway, 기차로=by train, 자전거로=by bicycle, 택시로=by taxi, 자동차로=by car, 걸어서=on foot, "
-                     "고속버스로=by express bus")  # fmt: skip
+TRANSPORT = _phrases("버스로=by bus, 지하철로=by subway, 자전거로=by bicycle, 택시로=by taxi, 자동차로=by car, 걸어서=on foot")  # fmt: skip

@@ -49,11 +49,13 @@ _RANGES = {
     "date": (1, 28),
     "few": (2, 5),
     "tens": (1, 7),
+    "degrees": (12, 36),
+    "length": (8, 16),
 }
 
 
 class Template(NamedTuple):
-    """Compiled: Korean parts (text, slot, particle, predicate, tag), English parts (text, slot, form), the slots' names."""
+    """Compiled: parts of Korean (text, slot, particle, predicate, tag) and English (text, slot, form), slot names."""
 
     ko: tuple[tuple[str, str, str, Word | None, str], ...]
     en: tuple[tuple[str, str, str], ...]

@@ -35,7 +35,7 @@ SLOTS = {  # Korean=English, comma separated
                 "어린이집=daycare center, 주차장=parking lot, 시장=market, 수영장=swimming pool",
     "disaster": "화재=a fire, 교통사고=a traffic accident, 홍수=a flood, 정전=a power outage, 지진=an earthquake, 산불=a forest fire, 산사태=a landslide",
     "event": "영화제=film festival, 음악회=concert, 전시회=exhibition, 꽃 축제=flower festival, 마라톤 대회=marathon, 국제 회의=international conference, 요리 대회=cooking contest, "
-             "김치 축제=kimchi festival, 책 박람회=book fair, 불꽃놀이=fireworks show, 졸업식=graduation ceremony, 체육 대회=sports day",
+             "김치 축제=kimchi festival, 책 박람회=book fair, 졸업식=graduation ceremony, 체육 대회=sports day",
     "thing_done": "결과=the results, 보고서=the report, 계획=the plan, 예산안=the budget bill, 조사 결과=the survey results, 대책=countermeasures, 일정=the schedule",
     "group": "학생=students, 직장인=office workers, 노인=elderly people, 청년=young people, 대학생=college students, 외국인 관광객=foreign tourists, 부모=parents, 농민=farmers, "
              "주민=residents, 운전자=drivers, 소비자=consumers, 십대=teenagers",
@@ -54,6 +54,9 @@ SLOTS = {  # Korean=English, comma separated
     "button": "열기=Open, 복사=Copy, 이름 바꾸기=Rename, 삭제=Delete, 편집=Edit, 공유=Share, 속성=Properties, 인쇄=Print, 보내기=Send, 새로 고침=Refresh",
     "menu": "파일=File, 편집=Edit, 보기=View, 도구=Tools, 도움말=Help, 설정=Settings, 창=Window, 계정=Account, 보안=Security, 네트워크=Network",
     "unit": "함수=function, 메서드=method, 명령=command, 옵션=option, 모듈=module, 클래스=class, 스크립트=script, 프로그램=program, 플러그인=plugin, 매크로=macro, 도구=tool",
+    "container": "목록=list, 배열=array, 객체=object, 사전=dictionary, 큐=queue, 묶음=batch, 그룹=group, 행=row",
+    "savable": "문서=document, 표=table, 그림=drawing, 프로젝트=project, 메모=note, 양식=form, 목록=list, 설정=setting",
+    "runner": "스크립트=script, 프로그램=program, 매크로=macro, 명령=command, 설치 프로그램=installer, 도구=tool, 마법사=wizard, 백업=backup, 검사=scan, 업데이트=update, 테스트=test",
     "type": "문자열=string, 정수=integer, 목록=list, 객체=object, 배열=array, 사전=dictionary, 파일 경로=file path, 오류 코드=error code, 실수=float, 튜플=tuple, 참조=reference",
     "resource": "충분한 메모리=enough memory, 충분한 디스크 공간=enough disk space, 네트워크 연결=a network connection, 관리자 권한=administrator privileges, 인터넷 연결=an internet connection, "
                 "최신 버전의 브라우저=the latest version of the browser, 유효한 인증서=a valid certificate, 환경 변수=an environment variable, 설정 파일=a configuration file",
@@ -64,7 +67,7 @@ SLOTS = {  # Korean=English, comma separated
     "error": "연결이 끊어졌습니다=the connection was lost, 파일을 찾을 수 없습니다=the file could not be found, 권한이 없습니다=permission was denied, 메모리가 부족합니다=there is not enough memory, "
              "잘못된 형식입니다=the format is invalid, 시간이 초과되었습니다=the operation timed out",
     "sky": "비=rain, 눈=snow, 소나기=showers, 진눈깨비=sleet, 가을비=autumn rain, 봄비=spring rain, 첫눈=the first snow",
-    "region": "전국=the whole country, 남부 지방=the southern region, 중부 지방=the central region, 동해안=the east coast, 제주도=Jeju Island, 수도권=the capital area, 서해안=the west coast, "
+    "region": "전국=the whole country, 남부 지방=the southern region, 중부 지방=the central region, 동부 지방=the eastern region, 제주 지역=the Jeju area, 수도권=the capital area, 서부 지방=the western region, "
               "산간 지역=the mountain areas, 강원도=Gangwon Province",
     "venue": "문화 센터=cultural center, 시청 광장=city hall plaza, 컨벤션 센터=convention center, 대학교=university, 시민 회관=civic center",
     "closing": "오후 다섯 시=5 p.m., 오후 여섯 시=6 p.m., 오후 여섯 시 반=6:30 p.m., 오후 일곱 시=7 p.m., 오후 여덟 시=8 p.m., 밤 아홉 시=9 p.m., 밤 열 시=10 p.m.",
@@ -148,19 +151,19 @@ TEXT = """
 {doc_noun/을} 삭제하면 되돌릴 수 [없다] | If you delete the {doc_noun}, you cannot undo it.
 {doc_noun/을} 마우스 오른쪽 버튼으로 클릭하고 '{button}' 항목을 [선택하다.please] | Right-click the {doc_noun} and select {button}.
 {doc_noun/이} {big}MB보다 크면 업로드할 수 [없다] | You cannot upload the {doc_noun} if it is larger than {big} MB.
-새 {doc_noun/은} 자동으로 {n}분마다 [저장되다] | The new {doc_noun} is saved automatically every {n} minutes.
+새 {savable/은} 자동으로 {n}분마다 [저장되다] | The new {savable} is saved automatically every {n} minutes.
 {doc_noun/을} 만들려면 이름과 {setting/을} [입력하다.please] | To create {doc_noun.a}, enter a name and the {setting}.
-{unit/이} 끝날 때까지 {doc_noun/을} 닫지 [말다.please] | Do not close the {doc_noun} until the {unit} finishes.
+{runner/이} 끝날 때까지 {savable/을} 닫지 [말다.please] | Do not close the {savable} until the {runner} finishes.
 "{error}"라는 메시지가 나타나면 {n}분 후에 다시 [시도하다.please] | If the message says that {error}, try again after {n} minutes.
 다음 예제는 {unit/을} 사용해 {doc_noun/을} 만드는 방법을 [보여 주다] | The following example shows how to create {doc_noun.a} with the {unit}.
 이 문서에서는 {goal/는} 방법을 [설명하다] | This document explains how to {goal}.
-이 {unit/이} 실행되는 동안에는 {setting/을} 바꿀 수 [없다] | You cannot change the {setting} while this {unit} is running.
-각 {type/은} 최대 {big}개의 {type2/을} 포함할 수 [있다] | Each {type} can contain up to {big} {type2.s}.
-비밀번호는 {n}자 이상이어야 하며 {big}일마다 [바꾸다.must] | The password must have at least {n} characters and be changed every {big} days.
+이 {runner/이} 실행되는 동안에는 {setting/을} 바꿀 수 [없다] | You cannot change the {setting} while this {runner} is running.
+각 {container/은} 최대 {big}개의 {type/을} 포함할 수 [있다] | Each {container} can contain up to {big} {type.s}.
+비밀번호는 {length}자 이상이어야 하며 {big}일마다 [바꾸다.must] | The password must have at least {length} characters and be changed every {big} days.
 == weather
 내일 {region}에는 {sky/이} [내리다.future] | There will be {sky} in {region} tomorrow.
 {day}에는 {region}에 {sky/이} 오고 바람이 강하게 [불다.will] | On {day}, {sky} and strong winds are expected in {region}.
-오늘 {city/의} 낮 최고 기온은 {big}[도이다] | Today's high temperature in {city} is {big} degrees.
+오늘 {city/의} 낮 최고 기온은 {degrees}[도이다] | Today's high temperature in {city} is {degrees} degrees.
 {day}부터 {region/의} 기온이 {n}도 이상 [떨어지다.future] | The temperature in {region} will drop by more than {n} degrees from {day}.
 {city/은} {season}에 날씨가 아주 [좋다!] | The weather in {city} is very nice in {season}.
 {city/에는} {sky/이} 오고 {city2/에는} 구름이 많이 [끼다.future] | There will be {sky} in {city} and many clouds in {city2}.
@@ -205,7 +208,7 @@ TEXT = """
 {top/은} 마음에 들지만 색이 너무 [어둡다!] | I like the {top}, but the color is too dark.
 이 {device/은} 고장이 나서 [바꾸고 싶다!] | This {device} is broken, so I want to exchange it.
 {food} {few/k} 인분을 주문했는데 아직 안 [나오다.past] | I ordered {few} servings of {food}, but I have not received them yet.
-카드로 {price}원을 [계산하다.past] | I paid {price} won by card.
+카드로 {price}원을 [결제하다.past] | I paid {price} won by card.
 {day}까지 모든 {top/을} {tens}0% [할인하다] | All {top.s} are {tens}0% off until {day}.
 {device/은} 비싸니까 다음 달에 [사다.future] | {device.s} are expensive, so I will buy one next month.
 {dish/은} 맵지 않게 [만들다.please] | Please make the {dish} less spicy.

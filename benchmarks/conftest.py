@@ -1,0 +1,152 @@
+"""What the benchmarks share: verify before timing, a byte model beside each time, peak memory, real sentence lengths.
+
+A CPU's absolute times mean little between machines, so every benchmark sits in a group with its peers (pytest-benchmark
+prints their ratios), and memory-bound ops also give their share of this machine's copy bandwidth, measured in the run.
+Caches: inputs larger than the last-level cache are cold by size; smaller ones are warm, as they are in training.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+ROUNDS = 5
+
+# Quantiles of sentence lengths in tokens, specials included, of the Korean-English parallel text with a 30,000-entry
+# byte-level vocabulary: mean 22, median 16, 99 % below 76.
+LENGTH_QUANTILES = (
+    (0.0, 3), (0.05, 5), (0.25, 10), (0.5, 16), (0.75, 26), (0.9, 42), (0.95, 54), (0.99, 76), (0.999, 130), (1.0, 250),
+)  # fmt: skip
+
+
+def sentence_lengths(count: int) -> list[int]:
+    """Lengths whose quantiles are the table's, in a fixed shuffled order."""
+    at, tokens = zip(*LENGTH_QUANTILES, strict=True)
+    lengths = np.interp((np.arange(count) + 0.5) / count, at, tokens).round().astype(int)
+    return [int(n) for n in np.random.default_rng(0).permutation(lengths)]
+
+
+@pytest.fixture(scope="session")
+def lengths() -> Callable[[int], list[int]]:
+    """``lengths(count)``: token counts of ``count`` sentences."""
+    return sentence_lengths
+
+
+@pytest.fixture(scope="session")
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written together, of torch's copy between two tensors of 128 MiB; the best of 7."""
+    source = torch.ones(32 << 20)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * source.numel() * source.element_size() / best
+
+
+def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
+    """How far one call lifts the process's resident memory; None where the kernel does not tell."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    before = _status("VmRSS")
+    result = call()
+    peak = _status("VmHWM")
+    del result
+    return max(0, peak - before)
+
+
+def _status(field: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith(field)).split()[1]) * 1024
+
+
+@pytest.fixture
+def measure(benchmark: Any) -> Callable[..., Any]:
+    """``measure(call, group=..., bytes_moved=..., copy_bandwidth=..., flops=..., tokens=..., rounds=...)``."""
+
+    def run(
+        call: Callable[[], Any],
+        *,
+        group: str,
+        bytes_moved: int | None = None,
+        copy_bandwidth: float | None = None,
+        flops: float | None = None,
+        tokens: int | None = None,
+        rounds: int = ROUNDS,
+    ) -> None:
+        benchmark.group = group
+        call()  # warm: allocator, compiler, autotuning
+        benchmark.extra_info["threads"] = torch.get_num_threads()
+        benchmark.extra_info["peak_extra_bytes"] = peak_extra_bytes(call)
+        benchmark.pedantic(call, rounds=rounds, iterations=1)
+        if not benchmark.stats:  # --benchmark-disable
+            return
+        seconds = benchmark.stats.stats.median
+        info = benchmark.extra_info
+        if bytes_moved is not None:
+            info["bytes"] = bytes_moved
+            info["gigabytes_per_second"] = round(bytes_moved / seconds / 1e9, 2)
+        if bytes_moved is not None and copy_bandwidth is not None:
+            info["of_copy_bandwidth"] = round(bytes_moved / seconds / copy_bandwidth, 3)
+        if flops is not None:
+            info["gigaflops_per_second"] = round(flops / seconds / 1e9, 1)
+        if tokens is not None:
+            info["real_tokens_per_second"] = round(tokens / seconds, 1)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def needs_compiler() -> Callable[[], None]:
+    """Skips where torch.compile has no C++ compiler to call."""
+
+    def check() -> None:
+        if shutil.which("c++") is None and shutil.which("g++") is None:
+            pytest.skip("torch.compile needs a C++ compiler on the CPU, and there is none")
+
+    return check
+
+
+def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """Name the software in a saved result."""
+    from fastlm import info
+
+    facts = info.collect()
+    output_json["fastlm"] = {key: facts[key] for key in ("versions", "build", "cpu", "cuda")}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
+    """Print each benchmark's extra_info: bandwidth and memory do not fit pytest-benchmark's table."""
+    session = getattr(config, "_benchmarksession", None)
+    rows = [(b.name, b.extra_info) for b in session.benchmarks if b.extra_info] if session else []
+    if not rows:
+        return
+    terminalreporter.section("bandwidth, rate and memory")
+    width = max(len(name) for name, _ in rows)
+    for name, info in rows:
+        terminalreporter.write_line(f"{name:<{width}}  {_describe(info)}")
+
+
+def _describe(info: dict[str, Any]) -> str:
+    parts = []
+    if "gigabytes_per_second" in info:
+        parts.append(f"{info['gigabytes_per_second']:6.2f} GB/s")
+    if "of_copy_bandwidth" in info:
+        parts.append(f"{info['of_copy_bandwidth']:5.0%} of a copy")
+    if "gigaflops_per_second" in info:
+        parts.append(f"{info['gigaflops_per_second']:7.1f} GFLOP/s")
+    if "real_tokens_per_second" in info:
+        parts.append(f"{info['real_tokens_per_second']:8.1f} real tokens/s")
+    if info.get("peak_extra_bytes") is not None:
+        parts.append(f"+{info['peak_extra_bytes'] / 2**20:7.1f} MiB at peak")
+    return "  ".join(parts)
