@@ -43,7 +43,7 @@ def eager_softmax(x: Tensor) -> Tensor:
 
 
 def cases(shapes: dict[str, tuple[int, int]]) -> list[Any]:
-    """(shape, dtype, way, provider), with torch.compile on one shape alone: each of its graphs takes seconds to build."""
+    """(shape, dtype, way, provider), torch.compile on one shape alone: its graphs take seconds to build."""
     grid = itertools.product(shapes, DTYPES, ("forward", "backward"), PROVIDERS)
     return [pytest.param(*case, id="-".join(case)) for case in grid if case[3] != "compile" or case[0] == COMPILED]
 

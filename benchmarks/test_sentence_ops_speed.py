@@ -1,8 +1,8 @@
 """attention and linear_cross_entropy at the real distribution of sentence lengths, beside PyTorch's own ways.
 
-Attention's peers: scaled_dot_product_attention padded to the longest sentence of the batch, and called once per sentence.
-The loss's peer: F.cross_entropy over F.linear on the rows that have a target. Flops count what is needed, not the padding:
-attention 4 sum(L^2) H D forward, twice and a half that backward; the loss 2 M d V forward and three times that with it.
+Attention's peers: scaled_dot_product_attention padded to the longest sentence, and called once per sentence. The loss's
+peer: F.cross_entropy over F.linear on the rows that have a target. Flops count what is needed, not the padding: attention
+4 sum(L^2) H D forward and two and a half times that backward; the loss 2 M d V forward and three times that in all.
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ def test_the_arrow_test_sees_an_upward_import(tmp_path: Path) -> None:
 
 
 def test_command_line_needs_no_torch() -> None:
-    code = "import sys, fastlm.cli.main as m; m.build_parser(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = (
+        "import sys, fastlm.cli.main as m; m.build_parser(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -33,6 +33,8 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
     loaded = load(Path(run), int(which) if which.isdigit() else which)
     kind = loaded.config.model.model
     if needs and kind != needs:
-        raise ConfigError(f"{run}: its model is of kind {kind}, fastlm {command} needs kind {needs}; use fastlm {USED_BY[kind]}")
+        raise ConfigError(
+            f"{run}: its model is of kind {kind}, fastlm {command} needs kind {needs}; use fastlm {USED_BY[kind]}"
+        )
     loaded.model.eval()
     return loaded

@@ -50,15 +50,18 @@ def partition(
         side_hashes: (S, 2) uint64, of each text alone.
         side_rows: (S,) int64, the row each text is in.
         valid_fraction: share of the components held out; a component larger than a tenth of the share is trained on,
-            since one text with thousands of translations would otherwise upset the share.
+            since one text with thousands of translations would otherwise upset the share. 1 holds out everything, for
+            text that is only scored.
         seed: of the hash.
 
-    Of two components or more, one at least is trained on and one held out; a single one is trained on.
+    Below 1, of two components or more, one at least is trained on and one held out; a single one is trained on.
     """
     rows = len(row_hashes)
     kept = first_occurrences(row_hashes) == np.arange(rows)
     root = components(rows, side_rows, side_rows[first_occurrences(side_hashes)])
     size = np.bincount(root[kept], minlength=rows)
+    if valid_fraction == 1:
+        return Partition(kept=kept, split=np.full(rows, VALID, dtype=np.uint8), largest=int(size.max()))
     roots = np.flatnonzero(size)
     score = _scores(row_hashes, root, roots, seed)
     largest_held = max(1.0, 0.1 * valid_fraction * float(kept.sum()))

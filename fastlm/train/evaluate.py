@@ -17,7 +17,7 @@ from fastlm.train.metrics import CHARACTERS, COLUMNS, CORRECT, LOSS, TARGETS, Sc
 
 if TYPE_CHECKING:
     from fastlm.data.store import Store
-    from fastlm.models.base import LanguageModel
+    from fastlm.models.language_model import LanguageModel
 
 
 class RowOutput(Protocol):

@@ -80,20 +80,23 @@ inline float normaliser(const T* x, int64_t n, float lse) {
   return sum.total();
 }
 
-// grad[i] = g (exp(x[i] - lse) - s / n - (1 - s) [i == target])
+// grad[i] = g (exp(x[i] - lse) - wanted[i]), where wanted is s / n, and 1 - s more at the target.
 template <class T>
 inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, float lse, float smoothing,
                          bool stream) {
-  const Vec slope = splat(g / normaliser(x, n, lse));
-  const Vec uniform = splat(-g * smoothing / static_cast<float>(n));
-  // The target's share, subtracted where the loop meets it: coming back to a streamed line would read it from memory.
-  float share[2 * kWidth] = {};
-  share[kWidth] = g * (1.0f - smoothing);
+  const Vec inverse = splat(1.0f / normaliser(x, n, lse));
+  const double uniform = smoothing / static_cast<double>(n);
+  // A window over `wanted` around the target, for the one vector that holds it. Correcting the target afterwards would
+  // read a streamed line back from memory.
+  float wanted[2 * kWidth];
+  for (float& value : wanted) value = static_cast<float>(-uniform);
+  wanted[kWidth] = static_cast<float>(smoothing - 1.0 - uniform);
   for_each_vector_to(grad, n, stream, [&](int64_t i, auto lanes, int) {
-    Vec value = fma(slope, exp<T>(load(x + i, read(lanes)) - splat(lse)), uniform);
     const int64_t lane = target - i;
-    if (lane >= 0 && lane < kWidth) value = value - load(share + kWidth - lane, Whole{});
-    store(grad + i, value, lanes);
+    const bool here = lane >= 0 && lane < kWidth;
+    const Vec minus_wanted = load(wanted + (here ? kWidth - lane : 0), Whole{});
+    const Vec e = exp<T>(load(x + i, read(lanes)) - splat(lse));
+    store(grad + i, splat(g) * fma(e, inverse, minus_wanted), lanes);
   });
 }
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,9 @@ def test_flag_names_are_unique() -> None:
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('layers = 3\nlr = 1e-3\n[data]\nbatch-size = 64\ndata = ["a.txt", "b.txt"]\n[train]\ncompile = true\n')
+    file.write_text(
+        'layers = 3\nlr = 1e-3\n[data]\nbatch-size = 64\ndata = ["a.txt", "b.txt"]\n[train]\ncompile = true\n'
+    )
     config = config_of("--config", str(file), "--layers", "4")
     assert (config.model.layers, config.train.lr, config.data.batch_size) == (4, 1e-3, 64)
     assert config.data.data == ("a.txt", "b.txt")
@@ -114,15 +116,14 @@ def test_config_round_trips_through_a_dictionary() -> None:
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["fill"], ["tokenizer"]])
-def test_help_is_fast(command: list[str]) -> None:
-    def seconds() -> float:
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "fastlm.cli.main", *command, "--help"], capture_output=True, text=True)
-        assert done.returncode == 0
-        assert "usage: fastlm" in done.stdout
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(3)) < 0.3
+def test_help_takes_under_three_tenths_of_a_second(command: list[str]) -> None:
+    before = os.times()
+    done = subprocess.run([sys.executable, "-m", "fastlm.cli.main", *command, "--help"], capture_output=True, text=True)
+    after = os.times()
+    assert done.returncode == 0
+    assert "usage: fastlm" in done.stdout
+    # Processor time: help waits for nothing, and a busy machine must not fail it.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.3
 
 
 def test_broken_pipe_is_silent() -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = next(iter(sorted((ROOT / "fastlm").glob("_C*.so"))), None)
 needs_library = pytest.mark.skipif(ops.native_fault() is not None, reason=f"no native ops: {ops.native_fault()}")
 
-# What an extension may ask of torch (the C shim of the stable ABI); libc, libm and libstdc++ carry a version or are weak.
+# What an extension may ask of torch: the C shim of the stable ABI. Symbols of libc and libstdc++ carry a version.
 SHIM = ("aoti_torch_", "torch_")
 
 
@@ -81,7 +81,7 @@ def test_registered_cross_entropy_refuses_wrong_shapes() -> None:
 
 
 def setup_in_copy(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``setup.py --version`` in a copy that has no sources to compile: what it would build, it says before it builds."""
+    """``setup.py --version`` in a copy without sources: what it would build, it says before it builds."""
     (tmp_path / "fastlm").mkdir()
     shutil.copy(ROOT / "setup.py", tmp_path)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("FASTLM_") and key != "CXX"}

@@ -21,8 +21,36 @@ from fastlm.train import trainer
 from fastlm.train.config import RunConfig
 
 WORDS = {
-    "ko": ["나는", "너는", "우리는", "학교에", "집에서", "책을", "물을", "간다", "읽는다", "마신다", "오늘", "내일", "천천히"],
-    "en": ["we", "they", "people", "slowly", "read", "drink", "leave", "water", "books", "school", "today", "at", "the"],
+    "ko": [
+        "나는",
+        "너는",
+        "우리는",
+        "학교에",
+        "집에서",
+        "책을",
+        "물을",
+        "간다",
+        "읽는다",
+        "마신다",
+        "오늘",
+        "내일",
+        "천천히",
+    ],
+    "en": [
+        "we",
+        "they",
+        "people",
+        "slowly",
+        "read",
+        "drink",
+        "leave",
+        "water",
+        "books",
+        "school",
+        "today",
+        "at",
+        "the",
+    ],
 }
 
 

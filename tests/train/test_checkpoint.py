@@ -45,7 +45,9 @@ def operations() -> list[tuple[Any, str]]:
     ]  # fmt: skip
 
 
-def crash_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool, error: type[BaseException] = Crash) -> list[str]:
+def crash_at(
+    monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool, error: type[BaseException] = Crash
+) -> list[str]:
     """Makes disk operation ``number`` raise, before or after it takes effect; returns the list of operations."""
     seen: list[str] = []
 
@@ -131,7 +133,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert newest_step(tmp_path) == 1
 
 
-def test_files_are_flushed_before_the_name_and_the_manifest_is_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_flushed_before_the_name_and_the_manifest_is_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[str] = []
     write, fsync, rename = atomic.write, os.fsync, os.rename
     monkeypatch.setattr(atomic, "write", lambda path, chunks: (write(path, chunks), events.append(path.name))[0])

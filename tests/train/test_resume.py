@@ -37,7 +37,15 @@ def weights(run: Path) -> dict[str, bytes]:
 def test_killed_at_a_random_step_and_resumed_is_bit_identical(
     make_config: MakeConfig, run: Run, spawn: Spawn, tmp_path: Path, model: str, batch: dict[str, int]
 ) -> None:
-    values = {"model": model, "max_steps": 24, "eval_every": 7, "save_every": 5, "log_every": 4, "dropout": 0.1, **batch}
+    values = {
+        "model": model,
+        "max_steps": 24,
+        "eval_every": 7,
+        "save_every": 5,
+        "log_every": 4,
+        "dropout": 0.1,
+        **batch,
+    }
     run(make_config(run=str(tmp_path / "straight"), workers=0, **values))
     step = random.Random(f"{model}{batch}").randint(2, 24)
     done = spawn(run=str(tmp_path / "killed"), workers=2, KILL=step, **values)

@@ -48,21 +48,31 @@ def test_a_folder_in_use_is_refused_with_its_holder_and_a_dead_holder_does_not_m
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"file/run: cannot be written \(Not a directory\)"), RunFolder(tmp_path / "file/run"):
+    with (
+        pytest.raises(CheckpointError, match=r"file/run: cannot be written \(Not a directory\)"),
+        RunFolder(tmp_path / "file/run"),
+    ):
         pass
 
     def refuse(path: Path, data: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(runfolder.atomic, "replace_file", refuse)  # root may write anywhere, so permissions alone prove nothing
-    with pytest.raises(CheckpointError, match=r"\.probe: cannot be written \(Permission denied\)"), RunFolder(tmp_path / "run"):
+    monkeypatch.setattr(
+        runfolder.atomic, "replace_file", refuse
+    )  # root may write anywhere, so permissions alone prove nothing
+    with (
+        pytest.raises(CheckpointError, match=r"\.probe: cannot be written \(Permission denied\)"),
+        RunFolder(tmp_path / "run"),
+    ):
         pass
     monkeypatch.undo()
     with RunFolder(tmp_path / "run"):  # the refusal let go of the lock
         assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints", "lock"]
 
 
-@pytest.mark.parametrize(("run", "resume", "chosen"), [("r", "", "r"), ("r", "auto", "r"), ("", "r/checkpoints/step-5", "r")])
+@pytest.mark.parametrize(
+    ("run", "resume", "chosen"), [("r", "", "r"), ("r", "auto", "r"), ("", "r/checkpoints/step-5", "r")]
+)
 def test_the_folder_that_the_flags_name(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, resume: str, chosen: str
 ) -> None:

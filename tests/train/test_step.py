@@ -174,5 +174,7 @@ def test_running_out_of_memory_says_what_to_do(make_config: MakeConfig) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     stepper.model.blocks[0].register_forward_pre_hook(explode)
-    with pytest.raises(ValueError, match=r"out of memory on cpu at step 1: 32 sentences, \d+ tokens.*raise --accumulate"):
+    with pytest.raises(
+        ValueError, match=r"out of memory on cpu at step 1: 32 sentences, \d+ tokens.*raise --accumulate"
+    ):
         stepper.run(loader.step(0), 1e-3)

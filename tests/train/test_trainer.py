@@ -95,7 +95,9 @@ def test_a_run_with_checkpoints_is_not_overwritten(make_config: MakeConfig, run:
         run(make_config())
 
 
-def test_the_same_seed_gives_the_same_run_and_another_does_not(make_config: MakeConfig, run: Run, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_does_not(
+    make_config: MakeConfig, run: Run, tmp_path: Path
+) -> None:
     found = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(make_config(run=str(tmp_path / name), seed=seed, dropout=0.1))
@@ -109,11 +111,19 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(make_config: Make
 
 @pytest.mark.parametrize(("name", "number", "code"), [("INT", signal.SIGINT, 130), ("TERM", signal.SIGTERM, 143)])
 def test_a_signal_saves_and_leaves(
-    make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, code: int
+    make_config: MakeConfig,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    number: int,
+    code: int,
 ) -> None:
     before = signal.getsignal(number)
     after_step(monkeypatch, 3, lambda _: os.kill(os.getpid(), number))
-    with pytest.raises(Interrupted, match=f"stopped by SIG{name} after step 3, which is saved; go on with --run") as left:
+    with pytest.raises(
+        Interrupted, match=f"stopped by SIG{name} after step 3, which is saved; go on with --run"
+    ) as left:
         run(make_config())
     assert left.value.exit_code == code
     assert checkpoint.steps(tmp_path / "run") == [3]
@@ -176,7 +186,9 @@ def test_many_bad_steps_stop_the_run_with_a_dump(
     make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after_step(monkeypatch, 2, poison)
-    with pytest.raises(NonFinite, match=r"step 6: loss not finite in 5 steps in a row; see .*step-0000000005-rank-0.json"):
+    with pytest.raises(
+        NonFinite, match=r"step 6: loss not finite in 5 steps in a row; see .*step-0000000005-rank-0.json"
+    ):
         run(make_config(max_steps=20, eval_every=20))
     report = json.loads((tmp_path / "run/debug/step-0000000005-rank-0.json").read_text())
     assert report["first_non_finite_module"] == "blocks.0"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fastlm.data.demo import causes, daily, descriptions, embedded, joined, templates
+from fastlm.data.demo import causes, daily, descriptions, embedded, joined, korean, templates
 from fastlm.data.demo.clauses import Draw
+from fastlm.data.demo.topics import STYLES_OF
 from fastlm.errors import DataError
 
 CAPACITY = 2_000_000  # reached with 3.5 million draws; the long kinds alone hold many times more
@@ -33,6 +34,9 @@ def sentences(seed: int = 0) -> Iterator[Sentence]:
     draw = Draw(seed)
     while True:
         style, kind = draw.pick(_STYLES), draw.pick(_KINDS)
+        said_in = STYLES_OF.get(kind.__name__, korean.STYLES)
+        if style not in said_in:
+            style = draw.pick(said_in)
         ko, en = kind(draw, style)
         yield Sentence(ko, en, kind.__name__, style)
 
@@ -44,7 +48,7 @@ def distinct(seed: int, pairs: int) -> Iterator[Sentence]:
     for sentence in sentences(seed):
         if len(seen_ko) == pairs:
             return
-        if sentence.ko not in seen_ko:
+        if sentence.ko not in seen_ko and sentence.en not in seen_en:
             seen_ko.add(sentence.ko)
             seen_en.add(sentence.en)
             yield sentence

@@ -159,7 +159,7 @@ nature/의 사진을 찍다 | take a picture of >nature |  | h
 점심을 먹다 | have lunch | restaurant cafeteria office | chmd
 저녁을 먹다 | have dinner | home restaurant | chmwd
 장을 보다 | go grocery shopping | market supermarket | chri
-쇼핑하다 | go shopping | mall market | chlw
+쇼핑하다 | go shopping | mall market | chw
 친구를 만나다 | meet a friend | cafe park station school | h
 친구를 돕다 | help a friend | school |
 친구와 이야기하다 | talk with a friend | cafe school park | hl
@@ -176,7 +176,7 @@ nature/의 사진을 찍다 | take a picture of >nature |  | h
 택시를 타다 | take a taxi | street | i
 자전거를 타다 | ride a bicycle | park river | chlw
 등산을 하다 | go hiking |  | chw
-낚시를 하다 | go fishing | river | chlw
+낚시를 하다 | go fishing | river | chw
 캠핑을 하다 | go camping |  | chw
 게임을 하다 | play games | home room | chlws
 축구 경기를 보다 | watch a soccer game | home | chlw

@@ -352,7 +352,7 @@ def adjuncts_of(draw: Draw, frame: Frame, tense: str, *, richness: float = 0.5, 
     if where:
         place, where = people.PLACES[where]
         ko, end = spaced(ko, place + "에서"), f"{end} {where}"
-    if "l" in frame.traits and tense in ("past", "future") and draw.chance(richness * 0.3):
+    if "l" in frame.traits and "v" not in frame.traits and tense in ("past", "future") and draw.chance(richness * 0.3):
         duration, long = draw.pick(people.DURATIONS if "w" in frame.traits or "e" in frame.traits else people.SPELLS)
         ko, end = spaced(ko, duration), f"{end} {long}"
     return Adjuncts(time, ko, adverb, end + time_end)

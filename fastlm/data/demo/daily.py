@@ -85,7 +85,7 @@ def negation(draw: Draw, style: str) -> Pair:
         person_for(draw, style, frame.traits),
         english_phrase,
         tense,
-        adjuncts_of(draw, frame, tense, richness=0.3),
+        adjuncts_of(draw, frame._replace(traits=frame.traits.replace("l", "")), tense, richness=0.3),
         negative=True,
         ko_phrase=negated(draw, phrase, "못" if unable else "안"),
     )
@@ -142,6 +142,8 @@ def experience(draw: Draw, style: str) -> Pair:
     """I have been camping before; she has never taken a train; have you ever eaten tteokbokki?"""
     frame = draw.pick(LEISURE if draw.chance(0.7) else UNDERTAKINGS)
     phrase, kind = act(draw, frame, general=True), draw.random()
+    if phrase.en == "go" and phrase.tail.startswith(" to "):
+        phrase = phrase._replace(en="be")  # have been to
     head = f"{phrase.ko}{conjugate(phrase.verb, '(으)ㄴ')} 적이 "
     if kind < 0.3 and style != "plain":
         return question(draw, style, phrase, "perfect", Adjuncts(adverb="ever"), Phrase(head, word("있다"), ""))

@@ -30,17 +30,21 @@ _DEGREES = (
 )
 _SHORT = ("big", "small", "cheap", "fresh", "warm", "hot", "cold", "strong", "sweet", "thick", "thin", "long", "short", "sad", "fun", "quiet", "light",
           "heavy", "fast", "slow", "cute", "pretty", "clever", "old", "clean", "bright", "dark", "noisy", "easy", "kind", "young", "smart",
-          "busy", "brave", "lazy", "tall", "deep", "safe", "large", "sturdy", "dirty", "salty", "spicy", "scary", "gentle", "far away")  # fmt: skip
+          "busy", "brave", "lazy", "tall", "deep", "safe", "large", "sturdy", "dirty", "salty", "spicy", "scary", "gentle", "green", "tasty", "healthy", "far away")  # fmt: skip
 
 
 def comparative(adjective: str) -> str:
     """``big`` -> ``bigger``, ``expensive`` -> ``more expensive``."""
-    return {"far away": "farther away", "fun": "more fun"}.get(adjective) or _graded(adjective, "er", "more")
+    return {"far away": "farther away", "fun": "more fun", "good": "better"}.get(adjective) or _graded(
+        adjective, "er", "more"
+    )
 
 
 def superlative(adjective: str) -> str:
     """``big`` -> ``biggest``, ``expensive`` -> ``most expensive``."""
-    return {"far away": "farthest", "fun": "most fun"}.get(adjective) or _graded(adjective, "est", "most")
+    return {"far away": "farthest", "fun": "most fun", "good": "best"}.get(adjective) or _graded(
+        adjective, "est", "most"
+    )
 
 
 def _graded(adjective: str, suffix: str, more: str) -> str:
@@ -75,6 +79,8 @@ def quality(draw: Draw, style: str) -> Pair:
     noun, adjective = draw.pick(NOUNS[name]), draw.pick(PREDICATIVE[name])
     ko_noun, en_noun = _the(draw, noun, name in _OWNED)
     degree_ko, degree_en = ("", "") if adjective.ko.stem[-1] in COLOURS else draw.pick(_DEGREES)
+    if degree_en == "too" and adjective.en not in _FAULTS:
+        degree_ko, degree_en = "정말", "really"
     tense = "past" if draw.chance(0.25) else "present"
     if degree_ko.endswith("안"):
         phrase = Phrase(f"별로 {conjugate(adjective.ko, '지')} ", word("않다", ADJECTIVE), "")
@@ -275,12 +281,7 @@ _LIKED = (
     "snack",
     "vegetable",
 )
-_LIKES = (
-    ("좋아하다", "like"),
-    ("정말 좋아하다", "really like"),
-    ("싫어하다", "dislike"),
-    ("별로 좋아하지 않다", "do not really like"),
-)
+_GENERAL = ("꽃", "음악", "노래")  # take in others of their class
 
 
 def generic(noun: Noun) -> str:
@@ -291,7 +292,7 @@ def generic(noun: Noun) -> str:
 def likes(draw: Draw, style: str) -> Pair:
     """I like persimmons but dislike onions; Minsu likes tea better than coffee."""
     name, person = draw.pick(_LIKED), person_for(draw, style)
-    one, two = draw.two(NOUNS[name])
+    one, two = draw.two([noun for noun in NOUNS[name] if noun.ko not in _GENERAL])
     subject, kind = people.subject(person, style), draw.random()
     like = Phrase("", word("좋아하다"), "like")
     if kind < 0.35:
@@ -332,6 +333,8 @@ def character(draw: Draw, style: str) -> Pair:
         being = honorific(copula("분")) if person.honorific else copula("사람")
         ko = f"{subject} {conjugate(first.ko, '고')} {conjugate(second.ko, '는')} {finish(being, style)}"
         return ko, finished(f"{person.en} is {english.article(first.en)} and {second.en} person", person)
+    if person.group not in ("name", "kin"):
+        return character(draw, style)
     job = draw.pick(NOUNS["job"])
     ko, en = attributive(draw, "job", job)
     being = honorific(copula(ko)) if person.honorific else copula(ko)

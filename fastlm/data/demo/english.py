@@ -4,156 +4,40 @@ from __future__ import annotations
 
 from functools import cache
 
-# base: past, past participle. The others add -ed.
-_IRREGULAR_VERBS = {
-    row.split()[0]: (row.split()[1], row.split()[-1])
-    for row in [
-        "\n    be was been",
-        " become became become",
-        " begin began begun",
-        " break broke broken",
-        " bring brought",
-        " build built",
-        " buy bought",
-        "\n    catch caught",
-        " choose chose chosen",
-        " come came come",
-        " cut cut",
-        " do did done",
-        " draw drew drawn",
-        " drink drank drunk",
-        "\n    drive drove driven",
-        " eat ate eaten",
-        " fall fell fallen",
-        " feed fed",
-        " feel felt",
-        " find found",
-        " fly flew flown",
-        "\n    forget forgot forgotten",
-        " get got gotten",
-        " give gave given",
-        " go went gone",
-        " grow grew grown",
-        " have had",
-        " hear heard",
-        "\n    hide hid hidden",
-        " hold held",
-        " hurt hurt",
-        " keep kept",
-        " know knew known",
-        " leave left",
-        " lend lent",
-        " let let",
-        " lose lost",
-        "\n    make made",
-        " mean meant",
-        " meet met",
-        " pay paid",
-        " put put",
-        " read read",
-        " ride rode ridden",
-        " rise rose risen",
-        " run ran run",
-        "\n    say said",
-        " see saw seen",
-        " sell sold",
-        " send sent",
-        " set set",
-        " sing sang sung",
-        " sit sat",
-        " sleep slept",
-        " speak spoke spoken",
-        "\n    spend spent",
-        " stand stood",
-        " swim swam swum",
-        " take took taken",
-        " teach taught",
-        " tell told",
-        " think thought",
-        "\n    understand understood",
-        " wake woke woken",
-        " wear wore worn",
-        " win won",
-        " write wrote written\n    ",
-    ]
+_IRREGULAR = """
+be was been, become became become, begin began begun, blow blew blown, break broke broken, bring brought, build built,
+buy bought, catch caught, choose chose chosen, come came come, cut cut, do did done, draw drew drawn, drink drank drunk,
+drive drove driven, eat ate eaten, fall fell fallen, feed fed, feel felt, find found, fly flew flown,
+forget forgot forgotten, get got gotten, give gave given, go went gone, grow grew grown, have had, hear heard,
+hide hid hidden, hold held, hurt hurt, keep kept, know knew known, leave left, lend lent, let let, lose lost, make made,
+mean meant, meet met, pay paid, put put, quit quit, read read, ride rode ridden, rise rose risen, run ran run, say said,
+see saw seen, sell sold, send sent, set set, sing sang sung, sit sat, sleep slept, speak spoke spoken, spend spent,
+stand stood, swim swam swum, take took taken, teach taught, tell told, think thought, throw threw thrown,
+understand understood, wake woke woken, wear wore worn, win won, withdraw withdrew withdrawn, write wrote written
+"""
+_IRREGULAR_VERBS = {  # base: past, past participle; the others add -ed
+    forms[0]: (forms[1], forms[-1]) for forms in (row.split() for row in _IRREGULAR.split(","))
 }
-_DOUBLED = (
-    "plan",
-    "stop",
-    "shop",
-    "jog",
-    "chat",
-    "drop",
-    "hug",
-    "nap",
-    "rub",
-    "skip",
-    "trim",
-    "wrap",
-    "get",
-    "run",
-    "sit",
-    "swim",
-    "cut",
-    "put",
-    "let",
-    "set",
-    "win",
-    "begin",
-    "forget",
-    "submit",
-)
-_IRREGULAR_PLURALS = {
-    "person": "people",
-    "man": "men",
-    "woman": "women",
-    "child": "children",
-    "foot": "feet",
-    "tooth": "teeth",
-    "mouse": "mice",
-    "knife": "knives",
-    "shelf": "shelves",
-    "leaf": "leaves",
-    "wolf": "wolves",
-    "wife": "wives",
-    "loaf": "loaves",
-    "potato": "potatoes",
-    "tomato": "tomatoes",
-    "hero": "heroes",
-    "fish": "fish",
-    "sheep": "sheep",
-    "deer": "deer",
-    "goose": "geese",
-    "half": "halves",
-    "series": "series",
-}
+_DOUBLED_VERBS = """
+begin chat chop cut drop forget get hug jog let nap plan put quit rub run set shop sit skip stop submit swim trim win
+wrap
+"""
+_DOUBLED = frozenset(_DOUBLED_VERBS.split())  # the last consonant, before -ed and -ing
+_PLURALS = """
+person people, man men, woman women, child children, foot feet, tooth teeth, mouse mice, knife knives, shelf shelves,
+leaf leaves, scarf scarves, wolf wolves, wife wives, loaf loaves, half halves, potato potatoes, tomato tomatoes,
+hero heroes, fish fish, sheep sheep, deer deer, goose geese, series series
+"""
+_IRREGULAR_PLURALS = dict(row.split() for row in _PLURALS.split(","))
 _AN = ("hour", "honest", "heir", "MP", "SMS", "HTML")  # begin with a vowel sound in spite of the letter
 _A = ("uni", "use", "usu", "one", "euro", "URL", "UI", "UT", "UR")  # and the reverse
 _BE = {"1": ("am", "was"), "3": ("is", "was"), "2": ("are", "were"), "p": ("are", "were")}
 _MODALS = ("can", "could", "will", "would", "should", "may", "might", "must")
-NUMBERS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
+_IN_WORDS = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty
+"""
+NUMBERS = _IN_WORDS.split()
 
 
 @cache

@@ -318,7 +318,7 @@ def meanwhile(draw: Draw, style: str) -> Pair:
     """While Minsu was cleaning the kitchen, my sister watched a movie; he studied, but she took a walk."""
     one, two = _two_frames(draw, _SPENT)
     first, second = draw.pick(people.NAMES), person_for(draw, style, two.traits)
-    if first.en == second.en:
+    if first.en == second.en or second.group == "pronoun":
         return meanwhile(draw, style)
     a, b = act(draw, one), act(draw, two)
     time_ko, _, time_en = time_of(draw, "past", "D")

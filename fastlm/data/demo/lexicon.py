@@ -98,7 +98,7 @@ _NOUNS = {
     "nature": ("", "", "산=mountain, 바다=sea!, 강=river, 호수=lake, 섬=island, 숲=forest, 해변=beach, 계곡=valley, 폭포=waterfall, 언덕=hill"),
     "topic": ("", "", "미래=the future, 여행 계획=travel plans, 건강=health, 날씨=the weather, 정치=politics, 꿈=dreams, 가족=family, "
               "학교생활=school life, 최근 소식=the latest news, 새 프로젝트=the new project, 환경 문제=environmental problems, 영화=movies, "
-              "스포츠=sports, 주말 계획=weekend plans, 건강한 생활=healthy living, 교육=education, 물가=prices, 결혼=marriage, 취미=hobbies"),
+              "스포츠=sports, 주말 계획=weekend plans, 교육=education, 물가=prices, 결혼=marriage, 취미=hobbies"),
     "job": ("명", "", "의사=doctor, 간호사=nurse, 교사=teacher, 변호사=lawyer, 기자=reporter, 요리사=chef, 가수=singer, 배우=actor, 화가=painter, "
             "경찰관=police officer, 소방관=firefighter, 작가=writer, 엔지니어=engineer, 과학자=scientist, 회계사=accountant, 건축가=architect, "
             "번역가=translator, 사진작가=photographer, 약사=pharmacist, 농부=farmer, 조종사=pilot, 디자이너=designer, 은행원=bank clerk, "

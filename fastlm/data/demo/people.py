@@ -129,7 +129,7 @@ FRIENDS = tuple(c for c in COMPANIONS if "친구" in c[0])
 NATIVE = ["영", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두"]
 SINO = ["영", "일", "이", "삼", "사", "오", "육", "칠", "팔", "구", "십", "십일", "십이"]
 SPELLS = _phrases(
-    "한 시간 동안=for an hour, 삼십 분 동안=for thirty minutes, 잠깐=for a while, 십 분 동안=for ten minutes"
+    "한 시간 동안=for an hour, 삼십 분 동안=for thirty minutes, 잠깐=for a short time, 십 분 동안=for ten minutes"
 )
 DURATIONS = (
     *SPELLS,

@@ -183,10 +183,9 @@ def fill(draw: Draw, template: Template, style: str) -> Pair:
 
 def _kind(section: str, rows: list[str]) -> tuple[int, Kind]:
     templates = tuple(_compile(row) for row in rows)
-    styles = topics.STYLES_OF[section]
 
     def kind(draw: Draw, style: str) -> Pair:
-        return fill(draw, draw.pick(templates), style if style in styles else draw.pick(styles))
+        return fill(draw, draw.pick(templates), style)
 
     kind.__name__ = section
     return max(3, len(rows) // 2), kind

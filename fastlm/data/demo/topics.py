@@ -66,7 +66,7 @@ SLOTS = {  # Korean=English, comma separated
             "표를 삽입하=insert a table, 오류를 신고하=report an error, 검색 결과를 정렬하=sort the search results",
     "error": "연결이 끊어졌습니다=the connection was lost, 파일을 찾을 수 없습니다=the file could not be found, 권한이 없습니다=permission was denied, 메모리가 부족합니다=there is not enough memory, "
              "잘못된 형식입니다=the format is invalid, 시간이 초과되었습니다=the operation timed out",
-    "sky": "비=rain, 눈=snow, 소나기=showers, 진눈깨비=sleet, 가을비=autumn rain, 봄비=spring rain, 첫눈=the first snow",
+    "sky": "비=rain, 눈=snow, 소나기=showers, 진눈깨비=sleet, 가을비=autumn rain, 봄비=spring rain",
     "region": "전국=the whole country, 남부 지방=the southern region, 중부 지방=the central region, 동부 지방=the eastern region, 제주 지역=the Jeju area, 수도권=the capital area, 서부 지방=the western region, "
               "산간 지역=the mountain areas, 강원도=Gangwon Province",
     "venue": "문화 센터=cultural center, 시청 광장=city hall plaza, 컨벤션 센터=convention center, 대학교=university, 시민 회관=civic center",
@@ -185,7 +185,7 @@ TEXT = """
 {place}에서 오른쪽으로 돌아서 {big}0미터쯤 [가다.please] | Turn right at the {place} and go about {big}0 meters.
 {place} 앞에서 왼쪽으로 [돌다.please] | Turn left in front of the {place}.
 이 근처에 {place/이} [있다.ask] | Is there {place.a} near here?
-{place/은} 여기에서 걸어서 {n}분 [걸리다] | The {place} is a {n}-minute walk from here.
+{place/은} 여기에서 걸어서 {n}분 [걸리다] | The {place} is {n} minutes from here on foot.
 {country}에 가기 전에 여권을 꼭 [확인하다.please] | Be sure to check your passport before you go to {country}.
 {world_city}행 비행기표를 {few/k} 장 예약하고 [싶다!] | I would like to book {few} plane tickets to {world_city}.
 {day}부터 {n}일 동안 방을 예약하고 [싶다!] | I would like to reserve a room for {n} days from {day}.

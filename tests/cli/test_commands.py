@@ -1,0 +1,127 @@
+"""From text files to a trained model and back, through the commands a person types."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fastlm.cli.main import main
+from fastlm.data.demo import generate
+
+TINY = ["--layers", "2", "--d-model", "32", "--heads", "2", "--ff", "64", "--vocab-size", "600", "--lr", "3e-3"]
+SHORT = ["--max-steps", "30", "--warmup", "5", "--batch-size", "32", "--eval-every", "15", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parallel text with Hangul and a space in its path, a cache, and one run of each model."""
+    root = tmp_path_factory.mktemp("작업 공간")
+    os.environ["FASTLM_CACHE"] = str(root / "cache")
+    pairs = generate(pairs=600)
+    for language, side in (("ko", 0), ("en", 1)):
+        (root / f"{language}.txt").write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
+    for model in ("encoder", "decoder"):
+        words = ["train", "--model", model, "--data", str(root / "ko.txt"), str(root / "en.txt")]
+        assert main([*words, "--run", str(root / model), *TINY, *SHORT]) == 0
+    return root
+
+
+def test_a_run_is_a_folder_with_metrics_and_charts(workspace: Path) -> None:
+    for model in ("encoder", "decoder"):
+        run = workspace / model
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        valid = [line for line in lines if line["split"] == "valid"]
+        assert [line["step"] for line in valid] == [15, 30]
+        assert valid[-1]["loss"] < valid[0]["loss"]
+        assert set(valid[-1]["languages"]) == {"ko", "en"}
+        assert {line["split"] for line in lines} == {"train", "valid"}
+        named = {"loss", "accuracy", "bits_per_character", "tokens_per_second", "lr", "seconds", "epoch", "tokens"}
+        assert all(named <= line.keys() for line in lines)
+        assert (run / "charts" / "loss.png").stat().st_size > 5_000
+        assert (run / "charts" / "accuracy.png").stat().st_size > 5_000
+
+
+def test_eval_agrees_with_the_training_log(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(workspace / "encoder"), "--which", "latest", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    last = json.loads((workspace / "encoder" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert last["split"] == "valid"
+    assert scores["loss"] == pytest.approx(last["loss"], abs=1e-6)
+    assert scores["languages"]["ko"]["targets"] + scores["languages"]["en"]["targets"] == scores["targets"]
+
+
+def test_eval_of_other_text(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "en.txt"
+    other.write_text("The teacher reads a book.\nMy friend drinks coffee in the morning.\n", encoding="utf-8")
+    assert main(["eval", str(workspace / "decoder"), "--data", str(other)]) == 0
+    table = capsys.readouterr().out
+    assert "\nen " in table
+    assert "\nko " not in table
+
+
+def test_fill_names_candidates_for_every_mask(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fill", str(workspace / "encoder"), "나는 [MASK] 좋아한다 [MASK]", "--top-k", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[MASK] 1"
+    assert lines[4] == "[MASK] 2"
+    shares = [float(line.split()[0]) for line in lines if line.startswith("  ")]
+    assert len(shares) == 6
+    assert shares[:3] == sorted(shares[:3], reverse=True)
+    assert lines[-1].startswith("나는")
+    assert "[MASK]" not in lines[-1]
+
+
+def test_generate_is_greedy_or_seeded(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def text(*words: str) -> str:
+        assert main(["generate", str(workspace / "decoder"), "The", "--max-new-tokens", "8", *words]) == 0
+        return capsys.readouterr().out
+
+    assert text() == text()
+    assert text().startswith("The")
+    sampled = ["--temperature", "1.5", "--samples", "4", "--seed", "1"]
+    assert text(*sampled) == text(*sampled)
+    assert text(*sampled) != text(*sampled[:-1], "2")
+    assert len(text(*sampled).splitlines()) == 4
+
+
+def test_plot_overlays_runs(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", str(workspace / "encoder"), str(workspace / "decoder"), "--out", str(tmp_path / "그림")]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert {path.name for path in paths} >= {"loss.png", "accuracy.png"}
+    assert all(path.stat().st_size > 5_000 for path in paths)
+
+
+def test_a_resumed_run_needs_no_flag_again(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--run", str(workspace / "decoder"), "--resume", "auto"]) == 0
+    assert "nothing left to train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fill", "{decoder}", "a [MASK]"], "use fastlm generate"),
+        (["generate", "{encoder}", "a"], "use fastlm fill"),
+        (["fill", "{encoder}", "no blank"], r"no [MASK] to fill"),
+        (["fill", "{encoder}", "word " * 300 + "[MASK]"], "the model reads at most 256"),
+        (["generate", "{decoder}", "word " * 300], "the model reads at most 256"),
+        (["generate", "{decoder}", "a", "--top-p", "0"], "--top-p"),
+        (["eval", "{encoder}", "--which", "newest"], "not best, latest or a step"),
+        (["eval", "{encoder}", "--which", "7"], "no checkpoint of step 7"),
+        (["eval", "nowhere"], "no such run folder"),
+        (["plot", "nowhere"], "nowhere"),
+        (["train", "--run", "{encoder}"], "--resume"),
+        (["train", "--run", "{encoder}", "--resume", "auto", "--layers", "3"], "layers"),
+        (["train", "--data", "missing.txt"], "missing.txt"),
+    ],
+)
+def test_faults_are_one_line(
+    workspace: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"{encoder}": str(workspace / "encoder"), "{decoder}": str(workspace / "decoder")}
+    assert main([named.get(word, word) for word in words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("fastlm: error: ")
+    assert message in error
