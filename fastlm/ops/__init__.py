@@ -4,12 +4,12 @@
 its registered schema to its public function.
 """
 
-from ._backend import explain, load_native, native_fault, set_backend, use_backend
-from ._checks import set_checks
-from .attention import attention
-from .cross_entropy import cross_entropy
-from .linear_cross_entropy import LinearCrossEntropyOutput, linear_cross_entropy
-from .softmax import softmax
+from fastlm.ops._backend import explain, load_native, native_fault, set_backend, use_backend
+from fastlm.ops._checks import set_checks
+from fastlm.ops.attention import attention
+from fastlm.ops.cross_entropy import cross_entropy
+from fastlm.ops.linear_cross_entropy import LinearCrossEntropyOutput, linear_cross_entropy
+from fastlm.ops.softmax import softmax
 
 load_native()  # after the schemas, so that a library of another fastlm is refused here and remembered as the reason
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import reference
+from fastlm.ops import reference
 
 
 def summed_head(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import _backend, reference
-from ._autocast import autocast_dtype, without_autocast
-from ._backend import OpFunction, Pair, rows_contiguous
-from ._checks import check_float, check_like, native_dtype
+from fastlm.ops import _backend, reference
+from fastlm.ops._autocast import autocast_dtype, without_autocast
+from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
+from fastlm.ops._checks import check_float, check_like, native_dtype
 
 NATIVE_HEAD_DIMS = range(16, 129, 8)
 

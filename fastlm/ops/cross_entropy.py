@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import _backend, reference
-from ._backend import OpFunction, Pair, rows_contiguous
-from ._checks import check_float, check_loss_options, check_targets, native_dtype
+from fastlm.ops import _backend, reference
+from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
+from fastlm.ops._checks import check_float, check_loss_options, check_targets, native_dtype
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # logits (N, V), last dim contiguous; targets (N,) int64 contiguous; row_loss and lse (N,) fp32, natural logarithms.

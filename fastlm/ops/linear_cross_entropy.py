@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import _backend, reference
-from ._autocast import autocast_dtype, without_autocast
-from ._backend import OpFunction, Pair, rows_contiguous
-from ._blocks import readable
-from ._checks import check_float, check_like, check_loss_options, check_targets, native_dtype
-from ._summed_head import summed_head
-from .cross_entropy import reduce_rows
+from fastlm.ops import _backend, reference
+from fastlm.ops._autocast import autocast_dtype, without_autocast
+from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
+from fastlm.ops._blocks import readable
+from fastlm.ops._checks import check_float, check_like, check_loss_options, check_targets, native_dtype
+from fastlm.ops._summed_head import summed_head
+from fastlm.ops.cross_entropy import reduce_rows
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # hidden (N, d) and weight (V, d), last dims contiguous; bias (V,) or None; targets (N,) int64; all contiguous.

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ._blocks import Block, lay_out
-from .philox import keep_mask, keep_scale
+from fastlm.ops._blocks import Block, lay_out
+from fastlm.ops.philox import keep_mask, keep_scale
 
 ROWS_PER_CHUNK = 1024  # of logits: 120 MB of fp32 at 30,000 classes
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import _backend, reference
-from ._backend import OpFunction, Pair, rows_contiguous
-from ._checks import check_float, native_dtype
+from fastlm.ops import _backend, reference
+from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
+from fastlm.ops._checks import check_float, native_dtype
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # x (..., N), last dim contiguous, other strides free; mask bool, broadcastable to x, not expanded, True = takes part.

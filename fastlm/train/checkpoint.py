@@ -247,9 +247,10 @@ def read(path: Path) -> Checkpoint:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
+    return tensors
 
 
 def newest(run: Path, warn: Callable[[str], None]) -> Checkpoint | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,19 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlm.batch import Batch
+from fastlm.ops import LinearCrossEntropyOutput
 from fastlm.train.distributed import World
 from fastlm.train.metrics import CHARACTERS, COLUMNS, CORRECT, LOSS, TARGETS, Score, Scores, Sums, by_group
 
 if TYPE_CHECKING:
     from fastlm.data.store import Store
     from fastlm.models.language_model import LanguageModel
-
-
-class RowOutput(Protocol):
-    """What ``model.loss`` returns, as far as scoring needs it."""
-
-    row_loss: Tensor  # (M,) fp32
-    row_correct: Tensor  # (M,) bool
 
 
 class Grouping:
@@ -43,7 +37,7 @@ class Grouping:
         """Groups."""
         return len(self.language_names) * len(self.domain_names)
 
-    def sums(self, batch: Batch, output: RowOutput) -> Tensor:
+    def sums(self, batch: Batch, output: LinearCrossEntropyOutput) -> Tensor:
         """Sums of one batch, (groups, COLUMNS) float64, on the output's device and without a host sync.
 
         Args:
@@ -141,13 +135,9 @@ def unigram_loss(counts: NDArray[np.int64], batches: Iterable[Batch], store: Sto
     grouping = Grouping(store)
     total = np.zeros((grouping.count, COLUMNS))
     for batch in batches:
-        total += grouping.sums(batch, _Rows(nats[batch.targets], batch.targets == best)).numpy()
+        row_loss = nats[batch.targets]
+        total += grouping.sums(batch, LinearCrossEntropyOutput(row_loss.sum(), row_loss, batch.targets == best)).numpy()
     return grouping.scores(total)
-
-
-class _Rows:
-    def __init__(self, row_loss: Tensor, row_correct: Tensor) -> None:
-        self.row_loss, self.row_correct = row_loss, row_correct
 
 
 def token_counts(store: Store, ids: NDArray[np.int64], *, ends: bool) -> NDArray[np.int64]:

@@ -146,6 +146,24 @@ def test_questions_match_on_both_sides(sentences: list[demo.Sentence]) -> None:
     assert all(s.ko.endswith(".") and s.en.endswith(".") for s in stated)
 
 
+def test_tenses_and_negation_match_on_both_sides(sentences: list[demo.Sentence]) -> None:
+    for s in sentences:
+        if s.kind == "statement":
+            assert bool(re.search("고 (?:있|계)", s.ko)) == bool(
+                re.search(r"\b(?:am|is|are|was|were) \w+ing\b", s.en)
+            ), s
+            assert bool(re.search(" 것이다| 거야| 거예요| 것입니다", s.ko)) == (" will " in s.en), s
+        if s.kind == "negation":
+            assert re.search(r"n't |\bnot ", s.en), s
+            assert re.search("지 않|지 못|(?:^| )(?:안|못) ", s.ko), s
+
+
+def test_vegetables_and_flowers_without_a_number_are_plural(sentences: list[demo.Sentence]) -> None:
+    bought = [s for s in sentences if s.kind == "statement" and re.search("(?:감자|양파|토마토|장미)를 [샀사]", s.ko)]
+    assert bought
+    assert all(re.search(r"\b(?:potatoes|onions|tomatoes|roses)\b", s.en) for s in bought)
+
+
 def test_every_kind_and_style_has_its_share(sentences: list[demo.Sentence]) -> None:
     kinds = collections.Counter(s.kind for s in sentences)
     assert len(kinds) >= 35
@@ -297,6 +315,7 @@ def test_verb_groups() -> None:
     assert group("eat", "past", "1", negative=True, contracted=False) == "did not eat"
     assert group("go", "past", "2", question=True) == "did go"
     assert group("be", "present", "1", negative=True) == "am not"
+    assert group("take", "progressive", "3") == "is taking"
     assert group("make", "past progressive", "p") == "were making"
     assert group("take", "perfect", "3", negative=True) == "hasn't taken"
     assert group("can", "past", "3", negative=True) == "couldn't"

@@ -64,7 +64,7 @@ def test_state_survives_as_tensors() -> None:
 
 def test_state_of_another_model_is_refused() -> None:
     net = model()
-    with pytest.raises(CheckpointError, match="no parameter 9.weight"):
+    with pytest.raises(CheckpointError, match=r"no parameter 9\.weight"):
         optim.load_state_tensors(optim.build(net, config()), net, {"exp_avg/9.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match=r"exp_avg/1.weight is \(2, 2\), the model's is \(4, 4\)"):
         optim.load_state_tensors(optim.build(net, config()), net, {"exp_avg/1.weight": torch.zeros(2, 2)})

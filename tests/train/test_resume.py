@@ -146,9 +146,9 @@ def test_another_configuration_is_refused_with_every_difference(
     for part in ("model.layers 2 -> 3", "train.lr 0.001 -> 0.002", "data.masking 'dynamic' -> 'static'"):
         assert part in message
     assert "log_every" not in message
-    with pytest.raises(CheckpointError, match="vocab_size 300 -> 280.*another tokenizer"):
+    with pytest.raises(CheckpointError, match=r"vocab_size 300 -> 280.*another tokenizer"):
         run(make_config(resume="auto", vocab_size=280))
-    with pytest.raises(CheckpointError, match="train.max_steps 6 -> 9"):
+    with pytest.raises(CheckpointError, match=r"train\.max_steps 6 -> 9"):
         run(make_config(run=str(tmp_path / "cosine"), schedule="cosine"))
         run(make_config(run=str(tmp_path / "cosine"), schedule="cosine", resume="auto", max_steps=9))
 

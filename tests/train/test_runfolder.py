@@ -18,7 +18,10 @@ from fastlm.train.config import RunConfig
 from fastlm.train.runfolder import RunFolder
 
 MakeConfig = Callable[..., RunConfig]
-HOLD = "import sys; from pathlib import Path; from fastlm.train.runfolder import RunFolder\nwith RunFolder(Path(sys.argv[1])):"
+HOLD = (
+    "import sys; from pathlib import Path; from fastlm.train.runfolder import RunFolder\n"
+    "with RunFolder(Path(sys.argv[1])):"
+)
 
 
 def hold(path: Path, body: str) -> subprocess.Popen[str]:

@@ -217,7 +217,7 @@ def test_three_failed_saves_or_the_last_one_stop_the_run(
     make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_saves(monkeypatch, {2, 3, 4})
-    with pytest.raises(trainer.SaveFailed, match="step 4 not saved.*step 1 is the last good one") as left:
+    with pytest.raises(trainer.SaveFailed, match=r"step 4 not saved.*step 1 is the last good one") as left:
         run(make_config(save_every=1))
     assert left.value.exit_code == 4
     assert checkpoint.load(tmp_path / "run", "latest").step == 1
@@ -293,6 +293,6 @@ def test_tensorboard_missing_is_refused_before_anything(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
     monkeypatch.delitem(__import__("sys").modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(ConfigError, match="--tensorboard: .*pip install tensorboard"):
+    with pytest.raises(ConfigError, match=r"--tensorboard: .*pip install tensorboard"):
         run(make_config(tensorboard=True))
     assert not (tmp_path / "run").exists()
