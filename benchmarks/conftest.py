@@ -85,9 +85,8 @@ def measure(benchmark: Any) -> Callable[..., Any]:
         rounds: int = ROUNDS,
     ) -> None:
         benchmark.group = group
-        call()  # warm: allocator, compiler, autotuning
         benchmark.extra_info["threads"] = torch.get_num_threads()
-        benchmark.extra_info["peak_extra_bytes"] = peak_extra_bytes(call)
+        benchmark.extra_info["peak_extra_bytes"] = peak_extra_bytes(call)  # warms allocator and compiler, too
         benchmark.pedantic(call, rounds=rounds, iterations=1)
         if not benchmark.stats:  # --benchmark-disable
             return

@@ -1,8 +1,9 @@
 """attention and linear_cross_entropy at the real distribution of sentence lengths, beside PyTorch's own ways.
 
-Attention's peers: scaled_dot_product_attention padded to the longest sentence, and called once per sentence. The loss's
-peer: F.cross_entropy over F.linear on the rows that have a target. Flops count what is needed, not the padding: attention
-4 sum(L^2) H D forward and two and a half times that backward; the loss 2 M d V forward and three times that in all.
+Attention's peers: scaled_dot_product_attention padded to the longest sentence, and called once per sentence.
+The loss's peer: F.cross_entropy over F.linear on the rows that have a target. Flops count what is needed, not the
+padding: attention 4 sum(L^2) H D forward and two and a half times that backward; the loss 2 M d V forward and three
+times that in all.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ def test_attention(measure: Any, lengths: Callable[[int], list[int]], batch: str
 
     group = f"attention {batch} {way}"
     if way == "forward":
-        measure(forward, group=group, flops=flops, tokens=packed.tokens)
+        measure(forward, group=group, flops=flops, tokens=packed.tokens, rounds=3)
     else:
-        measure(both, group=group, flops=3.5 * flops, tokens=packed.tokens)
+        measure(both, group=group, flops=3.5 * flops, tokens=packed.tokens, rounds=3)
 
 
 LOSS_ROWS = {"smoke": (37, 64, 257), "masked_rows": (820, 512, 30_000)}  # 15 % of 256 sentences; d_model; vocabulary
@@ -106,4 +107,4 @@ def test_linear_cross_entropy(measure: Any, shape: str, provider: Callable[..., 
         return torch.autograd.grad(provider(hidden, weight, targets), [hidden, weight])
 
     flops = 3 * 2.0 * rows * width * vocabulary
-    measure(both, group=f"linear_cross_entropy {shape} forward+backward", flops=flops, tokens=rows)
+    measure(both, group=f"linear_cross_entropy {shape} forward+backward", flops=flops, tokens=rows, rounds=3)

@@ -19,7 +19,7 @@ from fastlm.models.config import ModelConfig
 
 SIZES = {
     "smoke": {"sentences": 4, "layers": 1, "d_model": 64, "heads": 2, "ff": 128, "vocab_size": 500},
-    "record": {"sentences": 32, "layers": 6, "d_model": 512, "heads": 8, "ff": 2048, "vocab_size": 30_000},
+    "record": {"sentences": 24, "layers": 6, "d_model": 512, "heads": 8, "ff": 2048, "vocab_size": 30_000},
 }
 MASKED = 0.15
 SPECIALS, MASK = 7, 4
