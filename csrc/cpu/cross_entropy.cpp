@@ -25,6 +25,7 @@ Params rows_and_targets(const Tensor& logits, const Tensor& targets, int64_t ign
 
 void check(const Tensor& logits, const Tensor& targets) {
   STD_TORCH_CHECK(logits.dim() == 2, "logits: shape ", to_string(logits.sizes()), ", expected (N, V)");
+  STD_TORCH_CHECK(logits.size(1) > 0, "logits: shape ", to_string(logits.sizes()), " has no classes");
   check_dtype("targets", targets, ScalarType::Long);
   check_sizes("targets", targets, {logits.sizes().data(), 1});
 }
@@ -35,10 +36,10 @@ std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& given, const Tens
   check(given, targets);
   const Tensor logits = rows_contiguous(given);
   Tensor row_loss = torch::stable::new_empty(logits, {logits.sizes().data(), 1}, ScalarType::Float);
-  Tensor lse = torch::stable::new_empty(logits, {logits.sizes().data(), 1}, ScalarType::Float);
+  Tensor lse = torch::stable::new_empty(logits, {logits.sizes().data(), 1}, ScalarType::Double);
   auto params = rows_and_targets<cpu::CrossEntropyForward>(logits, targets, ignore_index, label_smoothing);
   params.row_loss = static_cast<float*>(row_loss.mutable_data_ptr());
-  params.lse = static_cast<float*>(lse.mutable_data_ptr());
+  params.lse = static_cast<double*>(lse.mutable_data_ptr());
   cpu::for_rows(parallel_for, kernels().cross_entropy_forward[dtype], params);
   return {row_loss, lse};
 }
@@ -47,16 +48,16 @@ Tensor cross_entropy_backward(const Tensor& grad_row_loss, const Tensor& given, 
                               const Tensor& lse, int64_t ignore_index, double label_smoothing) {
   const int dtype = dtype_index("logits", given);
   check(given, targets);
-  for (const auto& [name, tensor] : {std::pair{"grad_row_loss", &grad_row_loss}, std::pair{"lse", &lse}}) {
-    check_dtype(name, *tensor, ScalarType::Float);
-    check_sizes(name, *tensor, {given.sizes().data(), 1});
-  }
+  check_dtype("grad_row_loss", grad_row_loss, ScalarType::Float);
+  check_sizes("grad_row_loss", grad_row_loss, {given.sizes().data(), 1});
+  check_dtype("lse", lse, ScalarType::Double);
+  check_sizes("lse", lse, {given.sizes().data(), 1});
   const Tensor logits = rows_contiguous(given);
   Tensor grad = new_output(logits);
   auto params = rows_and_targets<cpu::CrossEntropyBackward>(logits, targets, ignore_index, label_smoothing);
   params.grad_row_loss = static_cast<const float*>(grad_row_loss.const_data_ptr());
   params.grad_row_loss_stride = grad_row_loss.stride(0);
-  params.lse = static_cast<const float*>(lse.const_data_ptr());
+  params.lse = static_cast<const double*>(lse.const_data_ptr());
   params.lse_stride = lse.stride(0);
   params.grad_logits = grad.mutable_data_ptr();
   params.stream = should_stream(grad);

@@ -13,7 +13,8 @@ from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
 from fastlm.ops._checks import check_float, check_loss_options, check_targets, native_dtype
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
-# logits (N, V), last dim contiguous; targets (N,) int64 contiguous; row_loss and lse (N,) fp32, natural logarithms.
+# logits (N, V), last dim contiguous; targets (N,) int64 contiguous; row_loss (N,) fp32 and lse (N,) fp64,
+# natural logarithms: a probability is exp(x - lse), and rounding a large lse to fp32 would scale the whole row.
 # An ignored row is not read: its loss, lse and gradient are 0. A target outside [0, V) gives NaN in all three.
 # The gradient is a contiguous tensor of logits' shape and dtype.
 _FORWARD = "(Tensor logits, Tensor targets, int ignore_index, float label_smoothing) -> (Tensor row_loss, Tensor lse)"
@@ -25,7 +26,7 @@ _BACKWARD = (
 
 def _fake_forward(logits: Tensor, targets: Tensor, ignore_index: int, label_smoothing: float) -> tuple[Tensor, Tensor]:
     rows = logits.shape[0]
-    return logits.new_empty(rows, dtype=torch.float32), logits.new_empty(rows, dtype=torch.float32)
+    return logits.new_empty(rows, dtype=torch.float32), logits.new_empty(rows, dtype=torch.float64)
 
 
 def _fake_backward(grad_row_loss: Tensor, logits: Tensor, *args: Any) -> Tensor:

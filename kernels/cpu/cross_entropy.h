@@ -17,7 +17,7 @@ inline RowKind row_kind(const CrossEntropyTargets& targets, int64_t target, int6
 
 struct RowLoss {
   float loss;
-  float lse;
+  double lse;
 };
 
 template <class T>
@@ -43,7 +43,7 @@ inline RowLoss row_loss(const T* x, int64_t n, int64_t target, float smoothing) 
     const double uniform_loss = lse - total / static_cast<double>(n);
     loss = (1.0 - smoothing) * loss + smoothing * uniform_loss;
   }
-  return {static_cast<float>(loss), static_cast<float>(lse)};
+  return {static_cast<float>(loss), lse};
 }
 
 template <class T>
@@ -56,7 +56,7 @@ void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t 
         result = row_loss(static_cast<const T*>(p.logits) + row * p.row_stride, p.cols, target, p.label_smoothing);
         break;
       case RowKind::kIgnored:
-        result = {0.0f, 0.0f};
+        result = {0.0f, 0.0};
         break;
       case RowKind::kOutOfRange:
         break;
@@ -66,25 +66,13 @@ void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t 
   }
 }
 
-// sum of exp(x - lse): 1, but for the rounding of lse to float, which a large lse makes felt. A row whose lse rounds by
-// less than a few units in the last place of T's probabilities is not read twice for it.
+// grad[i] = g (exp(x[i] - lse) - wanted[i]), where wanted is s / n, and 1 - s more at the target. lse is subtracted as
+// two floats: rounded to one, a large lse would scale every probability of the row.
 template <class T>
-inline float normaliser(const T* x, int64_t n, float lse) {
-  constexpr float kSmall = std::is_same_v<T, float> ? 16.0f : 4096.0f;
-  const bool large = lse > kSmall || lse < -kSmall;
-  if (!large) return 1.0f;
-  Sum sum;
-  for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
-    sum.slots[slot] = sum.slots[slot] + only(exp<T>(load(x + i, lanes) - splat(lse)), lanes, 0.0f);
-  });
-  return sum.total();
-}
-
-// grad[i] = g (exp(x[i] - lse) - wanted[i]), where wanted is s / n, and 1 - s more at the target.
-template <class T>
-inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, float lse, float smoothing,
+inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, double lse, float smoothing,
                          bool stream) {
-  const Vec inverse = splat(1.0f / normaliser(x, n, lse));
+  const float high = static_cast<float>(lse);
+  const Vec lse_high = splat(high), lse_low = splat(static_cast<float>(lse - high));
   const double uniform = smoothing / static_cast<double>(n);
   // A window over `wanted` around the target, for the one vector that holds it. Correcting the target afterwards would
   // read a streamed line back from memory.
@@ -95,8 +83,8 @@ inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g
     const int64_t lane = target - i;
     const bool here = lane >= 0 && lane < kWidth;
     const Vec minus_wanted = load(wanted + (here ? kWidth - lane : 0), Whole{});
-    const Vec e = exp<T>(load(x + i, read(lanes)) - splat(lse));
-    store(grad + i, splat(g) * fma(e, inverse, minus_wanted), lanes);
+    const Vec e = exp<T>(load(x + i, read(lanes)) - lse_high - lse_low);
+    store(grad + i, splat(g) * (e + minus_wanted), lanes);
   });
 }
 

@@ -66,7 +66,7 @@ struct CrossEntropyForward {
   CrossEntropyTargets targets;
   float label_smoothing;
   float* row_loss;  // (rows,)
-  float* lse;       // (rows,)
+  double* lse;      // (rows,)
 };
 
 // grad_logits = grad_row_loss * (softmax(logits) - smoothed one-hot target); grad_logits is contiguous.
@@ -78,7 +78,7 @@ struct CrossEntropyBackward {
   float label_smoothing;
   const float* grad_row_loss;
   int64_t grad_row_loss_stride;
-  const float* lse;
+  const double* lse;
   int64_t lse_stride;
   void* grad_logits;
   bool stream;

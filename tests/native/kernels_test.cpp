@@ -130,7 +130,8 @@ void check_cross_entropy(const KernelTable& table, int64_t n, bool stream) {
   constexpr double kSmoothing = 0.1;
   Matrix<T> x(kRows, n, n + 1), grad(kRows, n, n);
   std::vector<int64_t> targets = {0, n - 1, -100, n, -1, INT64_MIN};
-  std::vector<float> loss(kRows), lse(kRows), g(kRows, 2.0f);
+  std::vector<float> loss(kRows), g(kRows, 2.0f);
+  std::vector<double> lse(kRows);
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 13 + i * 29) % 96) - 40);
   const CrossEntropyTargets where{targets.data(), 1, -100};

@@ -76,8 +76,10 @@ def test_registered_cross_entropy_refuses_wrong_shapes() -> None:
         forward(torch.zeros(2, 5), torch.zeros(2, dtype=torch.int32), -100, 0.0)
     with pytest.raises(RuntimeError, match=r"lse: shape \(1\), expected \(2\)"):
         torch.ops.fastlm.cross_entropy_backward(
-            torch.ones(2), torch.zeros(2, 5), torch.zeros(2, dtype=torch.int64), torch.ones(1), -100, 0.0
+            torch.ones(2), torch.zeros(2, 5), torch.zeros(2, dtype=torch.int64), torch.ones(1).double(), -100, 0.0
         )
+    with pytest.raises(RuntimeError, match=r"logits: shape \(2, 0\) has no classes"):
+        forward(torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64), -100, 0.0)
 
 
 def setup_in_copy(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ def some_targets(rows: int, classes: int, ignored: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("regime", ROWS)
 def test_within_budget(regime: str, dtype: torch.dtype, family: str) -> None:
     rows, classes = ROWS[regime]
-    logits, targets = (torch.randn(rows, classes) * 2).to(dtype), some_targets(rows, classes)
+    logits, targets = (torch.randn(rows, classes) * 4).to(dtype), some_targets(rows, classes)
     check_against_fp64(
         lambda x: ops.cross_entropy(x, targets, reduction="none", backend=family),
         lambda x: F.cross_entropy(x, targets, reduction="none"),
@@ -119,9 +119,7 @@ def test_extremes_give_what_fp64_gives(values: list[float], family: str) -> None
     exact.sum().backward()
     torch.testing.assert_close(logits.grad[1].double(), exact_logits.grad[1], rtol=1e-5, atol=1e-6)
     if exact.isfinite().all():
-        # The backward has the log-sum-exp in fp32, so probabilities are good to its rounding step.
-        step = torch.finfo(torch.float32).eps * float(exact_logits.detach().logsumexp(-1).abs().max())
-        torch.testing.assert_close(logits.grad.double(), exact_logits.grad, rtol=1e-5, atol=1e-6 + step)
+        torch.testing.assert_close(logits.grad.double(), exact_logits.grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("layout", ["last_dim_strided", "transposed", "row_padded", "unaligned"])
