@@ -92,12 +92,14 @@ def _as_json(scores: Scores, step: int) -> dict[str, Any]:
 
 
 def _table(scores: Scores) -> list[str]:
+    from fastlm.text.columns import pad, widest
+
     rows: list[tuple[str, Score]] = [("all", scores.overall), *scores.languages.items()]
     if len(scores.domains) > 1:
         rows += scores.domains.items()
-    width = max(len(name) for name, _ in rows)
+    width = widest(name for name, _ in rows)
     lines = [f"{'':{width}}  {'loss':>8}  {'accuracy':>8}  {'perplexity':>11}  {'bits/char':>9}  {'targets':>9}"]
     for name, score in rows:
         loss, accuracy, perplexity, bits, targets = (score.fields(*FIELDS)[f] for f in FIELDS)
-        lines.append(f"{name:{width}}  {loss:8.4f}  {accuracy:8.4f}  {perplexity:11,.1f}  {bits:9.4f}  {targets:9,.0f}")
+        lines.append(f"{pad(name, width)}  {loss:8.4f}  {accuracy:8.4f}  {perplexity:11,.1f}  {bits:9.4f}  {targets:9,.0f}")
     return lines

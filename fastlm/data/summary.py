@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastlm.data.store import Store
+from fastlm.text.columns import pad, widest
 
 _DOMAINS_SHOWN = 12
 # Counts of the read report worth a line, and only when there are any.
@@ -42,7 +43,7 @@ def _table(kind: str, names: list[str], counts: list[dict[str, Any]]) -> Iterabl
     groups = {name: [entry for entry in counts if entry[kind] == name] for name in names}
     groups = dict(sorted(groups.items(), key=lambda item: -_total(item[1], "sentences")))
     shown = dict(list(groups.items())[:_DOMAINS_SHOWN])
-    width = max(map(len, [*shown, "all", kind]))
+    width = widest([*shown, "all", kind])
     yield (
         f"{kind:{width}} {'training':>12} {'held out':>10} {'tokens':>13} {'a sentence':>11} {'characters/token':>17}"
     )
@@ -51,7 +52,7 @@ def _table(kind: str, names: list[str], counts: list[dict[str, Any]]) -> Iterabl
         held = _total([entry for entry in entries if entry["split"] == "valid"], "sentences")
         per_token = _total(entries, "characters") / max(1, tokens)
         yield (
-            f"{name:{width}} {sentences - held:>12,} {held:>10,} {tokens:>13,} "
+            f"{pad(name, width)} {sentences - held:>12,} {held:>10,} {tokens:>13,} "
             f"{tokens / max(1, sentences):>11.1f} {per_token:>17.2f}"
         )
     if len(groups) > len(shown):
