@@ -73,8 +73,8 @@ def _store(loaded: Loaded, run: Path, other: tuple[str, ...]) -> Store:
     requested = requested_config(run)
     if other:
         # Columns and sheets belong to the training text; the rest of the reading policy stays.
-        policy = {"columns": (), "sheet": "", "align": "auto", "valid_fraction": 1.0}
-        data = dataclasses.replace(requested.data, data=other, tokenizer=str(run / TOKENIZER), **policy)
+        data = dataclasses.replace(requested.data, data=other, columns=(), sheet="", align="auto")
+        data = dataclasses.replace(data, tokenizer=str(run / TOKENIZER), valid_fraction=1.0)
         store = prepared(data)
     else:
         store = prepared(requested.data, requested.model.vocab_size)
@@ -101,5 +101,7 @@ def _table(scores: Scores) -> list[str]:
     lines = [f"{'':{width}}  {'loss':>8}  {'accuracy':>8}  {'perplexity':>11}  {'bits/char':>9}  {'targets':>9}"]
     for name, score in rows:
         loss, accuracy, perplexity, bits, targets = (score.fields(*FIELDS)[f] for f in FIELDS)
-        lines.append(f"{pad(name, width)}  {loss:8.4f}  {accuracy:8.4f}  {perplexity:11,.1f}  {bits:9.4f}  {targets:9,.0f}")
+        lines.append(
+            f"{pad(name, width)}  {loss:8.4f}  {accuracy:8.4f}  {perplexity:11,.1f}  {bits:9.4f}  {targets:9,.0f}"
+        )
     return lines

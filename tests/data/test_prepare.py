@@ -232,7 +232,8 @@ def test_the_cache_folder_can_be_chosen_and_must_be_writable(
 
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit an ignored SIGINT
 from fastlm.data import prepare as module
 from fastlm.data.config import DataConfig
 encode = module._encode
