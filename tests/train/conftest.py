@@ -133,7 +133,7 @@ def spawn(make_config: Callable[..., RunConfig]) -> Callable[..., subprocess.Com
         # a session of its own, so that a hang ends with every process that the launcher started
         with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
             try:
-                out, err = process.communicate(timeout=120)
+                out, err = process.communicate(timeout=240)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise

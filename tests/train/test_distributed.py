@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,19 +31,25 @@ def assert_close(ours: Any, theirs: Any, where: str = "") -> None:
         assert ours == theirs, where
 
 
-def test_two_processes_give_the_curve_of_one_and_resume(
+def test_two_processes_give_the_curve_of_one_whatever_stops_them(
     make_config: Callable[..., RunConfig], run: Callable[[RunConfig], str], spawn: Spawn, tmp_path: Path
 ) -> None:
     values = {"max_steps": 9, "dropout": 0.0, "accumulate": 2, "batch_size": 15}
     run(make_config(run=str(tmp_path / "one"), **values))
     one = metrics.without_timing(metrics.read(tmp_path / "one/metrics.jsonl"))
-    # stopped once on the way: both ranks must agree on it, and on where to go on
-    done = spawn(launcher=TORCHRUN, run=str(tmp_path / "two"), TERM=5, RANK="1", **values)
+
+    # A rank that dies takes the other with it: nobody waits, and what was saved is whole.
+    done = spawn(launcher=TORCHRUN, run=str(tmp_path / "two"), KILL=5, RANK="1", **values)
     assert done.returncode != 0
-    assert "stopped by SIGTERM after step 5" in done.stderr, done.stderr
-    done = spawn(launcher=TORCHRUN, run=str(tmp_path / "two"), resume="auto", **values)
-    assert done.returncode == 0, done.stderr
+    assert checkpoint.steps(tmp_path / "two") == [3]
+    # A signal to one rank stops both after the same step.
+    done = spawn(launcher=TORCHRUN, run=str(tmp_path / "two"), resume="auto", TERM=7, RANK="1", **values)
+    assert done.returncode != 0
+    assert "stopped by SIGTERM after step 7" in done.stderr, done.stderr
     assert done.stdout.count("2 ranks") == 1
+    # And one process may finish what two began.
+    assert "ranks 2 -> 1" in run(make_config(run=str(tmp_path / "two"), resume="auto", **values))
+
     two = metrics.without_timing(metrics.read(tmp_path / "two/metrics.jsonl"))
     assert len(two) == len(one)
     for ours, theirs in zip(two, one, strict=True):
@@ -52,15 +57,6 @@ def test_two_processes_give_the_curve_of_one_and_resume(
     last = [load_file(checkpoint.folder(tmp_path / name, 9) / checkpoint.MODEL) for name in ("one", "two")]
     for name, tensor in last[0].items():
         torch.testing.assert_close(last[1][name], tensor, rtol=1e-2, atol=2e-4, msg=lambda m, name=name: f"{name}: {m}")
-
-
-def test_the_death_of_one_rank_ends_the_other(spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTLM_DIST_TIMEOUT", "20")
-    begun = time.monotonic()
-    done = spawn(launcher=TORCHRUN, max_steps=500, eval_every=500, KILL=4, RANK="1")
-    assert done.returncode != 0
-    assert time.monotonic() - begun < 90
-    assert checkpoint.steps(tmp_path / "run") == []
 
 
 def test_the_world_that_the_environment_describes(monkeypatch: pytest.MonkeyPatch) -> None:
