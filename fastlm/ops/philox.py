@@ -42,11 +42,14 @@ def philox4x32(counter: Words, seed: int, rounds: int = ROUNDS) -> Words:
 
     Args:
         counter: four int64 tensors of words in [0, 2**32), broadcastable to one shape.
-        seed: the 64-bit key.
+        seed: the 64-bit key, as a signed number.
         rounds: 10 for the variant that most libraries use by default; the mask uses 7.
     """
     c0, c1, c2, c3 = counter
-    k0, k1 = seed & WORD, (seed >> 32) & WORD
+    # A tensor, though a number would do: in a traced graph the seed is symbolic, and Inductor cannot compile the bit
+    # operations of a symbolic number.
+    key = torch.full((), seed, dtype=torch.int64, device=c0.device)
+    k0, k1 = key & WORD, (key >> 32) & WORD
     for _ in range(rounds):
         # int64 products wrap, but their 64 bits are those of the unsigned product. A shifted or low word then carries
         # rubbish above bit 31, which is cut off once, where the words that are multiplied next are formed.
@@ -57,7 +60,7 @@ def philox4x32(counter: Words, seed: int, rounds: int = ROUNDS) -> Words:
     return c0, c1 & WORD, c2, c3 & WORD
 
 
-def _mix(product: Tensor, word: Tensor, key: int) -> Tensor:
+def _mix(product: Tensor, word: Tensor, key: Tensor) -> Tensor:
     return ((product >> 32) ^ (word ^ key)) & WORD
 
 
@@ -80,7 +83,7 @@ def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropo
         heads: H.
         keys: number of key positions, counted from 0.
         dropout_p: probability of dropping, in [0, 1].
-        dropout_seed: 64-bit integer.
+        dropout_seed: signed 64-bit integer.
 
     Returns:
         (n, H, L, keys) bool, True = kept.

@@ -24,7 +24,8 @@ KNOWN_ANSWERS = {
 
 @pytest.mark.parametrize(("rounds", "counter", "key"), KNOWN_ANSWERS)
 def test_known_answers(rounds: int, counter: tuple[int, ...], key: int) -> None:
-    words = philox4x32(tuple(torch.tensor(word) for word in counter), key, rounds)
+    seed = key - 2**64 if key >= 2**63 else key  # the same 64 bits as a signed number
+    words = philox4x32(tuple(torch.tensor(word) for word in counter), seed, rounds)
     assert tuple(int(word) for word in words) == KNOWN_ANSWERS[rounds, counter, key]
 
 
@@ -71,3 +72,10 @@ def test_limits() -> None:
     assert keep_scale(0.0) == 1.0
     assert keep_scale(1.0) == 0.0
     assert keep_mask(rows, 2, 0, 0.5, 3).shape == (1, 2, 5, 0)
+
+
+def test_a_symbolic_seed_compiles_to_the_eager_mask() -> None:
+    rows = torch.arange(12).view(3, 4)
+    compiled = torch.compile(keep_mask, dynamic=True, fullgraph=True)  # Inductor: what --compile uses
+    for seed in (5, 2**40 + 17, -3):
+        assert torch.equal(compiled(rows, 2, 9, 0.3, seed), keep_mask(rows, 2, 9, 0.3, seed))

@@ -120,13 +120,13 @@ def test_a_signal_saves_and_leaves(
     code: int,
 ) -> None:
     before = signal.getsignal(number)
-    after_step(monkeypatch, 3, lambda _: os.kill(os.getpid(), number))
+    after_step(monkeypatch, 2, lambda _: os.kill(os.getpid(), number))
     with pytest.raises(
-        Interrupted, match=f"stopped by SIG{name} after step 3, which is saved; go on with --run"
+        Interrupted, match=f"stopped by SIG{name} after step 2, which is saved; go on with --run"
     ) as left:
         run(make_config())
     assert left.value.exit_code == code
-    assert checkpoint.steps(tmp_path / "run") == [3]
+    assert checkpoint.steps(tmp_path / "run") == [2]
     assert signal.getsignal(number) is before
     assert not [x for x in metrics.read(tmp_path / "run/metrics.jsonl") if x["split"] == "valid"]  # evaluates nothing
 
@@ -192,6 +192,24 @@ def test_many_bad_steps_stop_the_run_with_a_dump(
         run(make_config(max_steps=20, eval_every=20))
     report = json.loads((tmp_path / "run/debug/step-0000000005-rank-0.json").read_text())
     assert report["first_non_finite_module"] == "blocks.0"
+
+
+def test_bad_steps_with_good_ones_between_stop_nothing(
+    make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Stepper.run
+
+    def every_other(self: Stepper, step: Any, *arguments: Any) -> Any:
+        if step.index % 2:
+            return plain(self, step, *arguments)
+        handle = self.model.blocks[0].register_forward_hook(lambda m, i, o: o * math.nan)
+        try:
+            return plain(self, step, *arguments)
+        finally:
+            handle.remove()
+
+    monkeypatch.setattr(Stepper, "run", every_other)
+    assert "6 steps skipped" in run(make_config(max_steps=12, eval_every=12))
 
 
 def fail_saves(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
