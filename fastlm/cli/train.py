@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if config.train.resume:
         config = run_config_from_args(args, _resumed(config), args.config)
     # oneDNN keeps a compiled kernel per matrix shape, and packed batches bring new shapes every step: the 1,024 of its
-    # default were measured to take 5 GB. It reads this when torch is first used.
+    # default grow faster than 64 (docs/log.md). It reads this when torch is first used.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from fastlm.train.trainer import train
 
