@@ -20,7 +20,9 @@ from setuptools import setup
 
 ROOT = Path(__file__).resolve().parent
 TORCH_ABI = "0x020b000000000000"  # one binary serves every torch from 2.11 on
-COMMON_FLAGS = ["-O3", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=psabi"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=psabi"]
+# No contraction: where the kernels want a product and a sum rounded once, they say fma.
+COMMON_FLAGS = ["-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", *WARNINGS]
 
 
 def sources(*patterns: str) -> list[str]:

@@ -195,6 +195,17 @@ def _explain(op: str, device: str) -> dict[str, Any]:
 class OpFunction(torch.autograd.Function):
     """An autograd.Function that refuses vmap in words."""
 
+    @classmethod
+    def call(cls, *args: Any) -> Any:
+        """``apply``, but in a traced graph without a gradient to come the forward alone.
+
+        There Dynamo hands ``forward`` a context, as if the class had no ``setup_context`` (torch 2.13).
+        """
+        wanted = torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+        if wanted or not torch.compiler.is_compiling():
+            return cls.apply(*args)
+        return cls.forward(*args)
+
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
         raise NotImplementedError(

@@ -156,8 +156,8 @@ def _many_blocks(
     device, heads = q.device, q.shape[1]
     starts_q, starts_k = cu_q.to("cpu", torch.int64), cu_k.to("cpu", torch.int64)
     lengths_q, lengths_k = starts_q.diff(), starts_k.diff()
-    _check_lengths("q", starts_q, lengths_q, q.shape[0], max_q)
-    _check_lengths("k", starts_k, lengths_k, k.shape[0], max_k)
+    check_lengths("q", starts_q, lengths_q, q.shape[0], max_q)
+    check_lengths("k", starts_k, lengths_k, k.shape[0], max_k)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for sequence, (length_q, length_k) in enumerate(zip(lengths_q.tolist(), lengths_k.tolist(), strict=True)):
         if length_q and length_k:
@@ -214,7 +214,8 @@ def _round_up(length: int) -> int:
     return -(-length // step) * step
 
 
-def _check_lengths(name: str, starts: Tensor, lengths: Tensor, rows: int, max_seqlen: int) -> None:
+def check_lengths(name: str, starts: Tensor, lengths: Tensor, rows: int, max_seqlen: int) -> None:
+    """Refuse sequences that do not lie within the rows, or are longer than said, by ValueError."""
     first, last = int(starts[0]), int(starts[-1])
     shortest, longest = (int(f(lengths)) if lengths.numel() else 0 for f in (torch.min, torch.max))
     if first != 0 or shortest < 0 or last > rows:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakIdRef
 
 from fastlm.ops import _backend, reference
 from fastlm.ops._autocast import autocast_dtype, without_autocast
 from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
+from fastlm.ops._blocks import check_lengths, readable
 from fastlm.ops._checks import check_float, check_like, native_dtype
 
 NATIVE_HEAD_DIMS = range(16, 129, 8)
@@ -49,13 +51,13 @@ _pairs = _backend.define("attention", _FORWARD, _BACKWARD, Pair(_fake_forward, _
 class _Attention(OpFunction):
     @staticmethod
     def forward(
-        family: str, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor | None, *options: Any
+        q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor | None, family: str, *options: Any
     ) -> Any:
         return _pairs[family].forward(q, k, v, cu_seqlens_q, _or_else(cu_seqlens_k, cu_seqlens_q), *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
-        ctx.family, q, k, v, cu_seqlens_q, cu_seqlens_k, *ctx.scalars = inputs
+        q, k, v, cu_seqlens_q, cu_seqlens_k, ctx.family, *ctx.scalars = inputs
         out, lse = output
         ctx.mark_non_differentiable(lse)
         ctx.save_for_backward(q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k)
@@ -66,7 +68,7 @@ class _Attention(OpFunction):
         *tensors, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
         starts = cu_seqlens_q, _or_else(cu_seqlens_k, cu_seqlens_q)
         grads = _pairs[ctx.family].backward(rows_contiguous(grad), *tensors, *starts, *ctx.scalars)
-        return None, *grads, *[None] * (2 + len(ctx.scalars))
+        return *grads, *[None] * (3 + len(ctx.scalars))
 
 
 # ---- public --------------------------------------------------------------------------------------------------------
@@ -143,13 +145,33 @@ def attention(
     if family == "reference":
         with without_autocast(q.device.type):
             return reference.attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *options)
+    if q.device.type == "cpu" and readable(cu_seqlens_q):
+        _check_values(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
     # Dynamo refuses an autograd.Function that is given one tensor twice: shared tensors go in once, or as another view.
     own_k = None if cu_seqlens_k is cu_seqlens_q else cu_seqlens_k.int().contiguous()
     k = k.view_as(k) if k is q else k
     v = v.view_as(v) if v is q or v is k else v
     q, k, v = rows_contiguous(q), rows_contiguous(k), rows_contiguous(v)
-    out: Tensor = _Attention.apply(family, q, k, v, cu_seqlens_q.int().contiguous(), own_k, *options)[0]
+    out: Tensor = _Attention.call(q, k, v, cu_seqlens_q.int().contiguous(), own_k, family, *options)[0]
     return out
+
+
+class _LastChecked:
+    """The latest sequences that were found to fit: every layer of a model brings the same ones."""
+
+    key: tuple[Any, ...] = ()
+
+
+def _check_values(
+    q: Tensor, k: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int, max_seqlen_k: int
+) -> None:
+    pair = (cu_seqlens_q, cu_seqlens_k)
+    key = (*map(WeakIdRef, pair), *(cu._version for cu in pair), len(q), len(k), max_seqlen_q, max_seqlen_k)
+    if key == _LastChecked.key:
+        return
+    for name, cu, rows, longest in (("q", pair[0], len(q), max_seqlen_q), ("k", pair[1], len(k), max_seqlen_k)):
+        check_lengths(name, cu, cu.diff(), rows, longest)
+    _LastChecked.key = key
 
 
 def _or_else(cu_seqlens: Tensor | None, default: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def cross_entropy(
     if family == "reference":
         row_loss = reference.cross_entropy(logits, targets, ignore_index, label_smoothing)
     else:
-        row_loss, _ = _CrossEntropy.apply(
+        row_loss, _ = _CrossEntropy.call(
             rows_contiguous(logits), targets.long().contiguous(), ignore_index, float(label_smoothing), family
         )
     return reduce_rows(row_loss, targets, ignore_index, reduction)

@@ -75,7 +75,7 @@ def softmax(x: Tensor, mask: Tensor | None = None, *, scale: float = 1.0, backen
     family = _backend.select("softmax", backend, x.device.type, native_dtype("x", x))
     if family == "reference":
         return reference.softmax(x, mask, scale)
-    output: Tensor = _Softmax.apply(rows_contiguous(x), mask, float(scale), family)
+    output: Tensor = _Softmax.call(rows_contiguous(x), mask, float(scale), family)
     return output
 
 

@@ -1,8 +1,8 @@
 // What the CPU kernels are asked to do: plain structs and one table of functions per instruction set.
 //
-// The same kernel source (softmax.h, cross_entropy.h) is compiled once per instruction set, each time in a namespace
-// of its own (isa_*.cpp); callers see only this file. Every kernel works on a range of rows and never looks outside
-// it, so the result does not depend on how rows are dealt to threads.
+// The same kernel source (softmax.h, attention.h, ...) is compiled once per instruction set, each time in a namespace
+// of its own (isa_*.cpp); callers see only this file. Every kernel works on a range of rows, or of heads of sequences,
+// and never looks outside it, so the result does not depend on how they are dealt to threads.
 #pragma once
 
 #include <cstdint>
@@ -84,6 +84,50 @@ struct CrossEntropyBackward {
   bool stream;
 };
 
+// (rows, heads, head_dim) with a contiguous last dimension; strides are in elements.
+struct AttentionInput {
+  const void* data;
+  int64_t row_stride, head_stride;
+};
+
+// What forward and backward have in common. Sequence b is rows [cu_seqlens[b], cu_seqlens[b + 1]), queries and keys
+// each. Causal: query i of L_q sees the keys up to i + L_k - L_q. A probability is dropped where its word of
+// fastlm/ops/philox.py is below dropout_threshold (0: none is), and the others are multiplied by keep_scale.
+struct AttentionShape {
+  int64_t sequences, heads, head_dim;
+  const int32_t *cu_seqlens_q, *cu_seqlens_k;
+  int64_t max_seqlen_q, max_seqlen_k;
+  AttentionInput q, k, v;
+  bool causal;
+  float scale;
+  uint64_t dropout_threshold;
+  float keep_scale;
+  uint64_t dropout_seed;
+};
+
+// out (rows, heads, head_dim) is contiguous; lse (heads, rows) is that of the scaled scores, -infinity where a query
+// sees no key, whose out is 0. Rows of no sequence are not written.
+struct AttentionForward {
+  AttentionShape shape;
+  void* out;
+  float* lse;
+  int64_t lse_stride;
+};
+
+// grad_q, grad_k and grad_v are contiguous; rows of no sequence are not written.
+struct AttentionBackward {
+  AttentionShape shape;
+  AttentionInput grad_out, out;
+  const float* lse;
+  int64_t lse_stride;
+  void *grad_q, *grad_k, *grad_v;
+};
+
+// Computes items [begin, end), item = sequence * heads + head; scratch holds as many floats as the table's
+// attention_*_scratch tells and belongs to this call alone.
+template <class Params>
+using HeadsKernel = void (*)(const Params& params, int64_t begin, int64_t end, float* scratch);
+
 // Computes rows [begin, end); scratch holds scratch_floats(cols) floats and belongs to this call alone.
 template <class Params>
 using RowsKernel = void (*)(const Params& params, int64_t begin, int64_t end, float* scratch);
@@ -100,6 +144,10 @@ struct KernelTable {
   RowsKernel<SoftmaxBackward> softmax_backward[kDTypes];
   RowsKernel<CrossEntropyForward> cross_entropy_forward[kDTypes];
   RowsKernel<CrossEntropyBackward> cross_entropy_backward[kDTypes];
+  HeadsKernel<AttentionForward> attention_forward[kDTypes];
+  HeadsKernel<AttentionBackward> attention_backward[kDTypes];
+  int64_t (*attention_forward_scratch)(const AttentionShape& shape);
+  int64_t (*attention_backward_scratch)(const AttentionShape& shape);
   // The exponential that the kernels of each type use, so that its error can be measured.
   void (*exp[kDTypes])(const float* x, float* y, int64_t n);
 };

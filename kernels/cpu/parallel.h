@@ -30,4 +30,50 @@ void for_rows(ParallelFor parallel_for, RowsKernel<Params> kernel, const Params&
   parallel_for(0, params.rows, std::max<int64_t>(1, kGrain / params.cols), body, &context);
 }
 
+// Heads of sequences dealt by what they cost, so that one long sequence among many short ones stalls no thread: the
+// work is cut into equal shares, and whoever computes a share computes the heads that begin in it.
+inline constexpr int64_t kShares = 1024;
+
+// Roughly the time of one head of a sequence, in multiplications of a tile's lanes.
+inline int64_t head_cost(int64_t queries, int64_t keys) { return queries * (keys + 64) + 64 * keys; }
+
+template <class Params>
+void for_heads(ParallelFor parallel_for, HeadsKernel<Params> kernel, int64_t scratch_floats, const Params& params) {
+  const AttentionShape& shape = params.shape;
+  if (shape.sequences == 0 || shape.heads == 0) return;
+  const std::unique_ptr<int64_t[]> starts(new int64_t[shape.sequences + 1]);  // cost of one head before each sequence
+  starts[0] = 0;
+  for (int64_t b = 0; b < shape.sequences; ++b)
+    starts[b + 1] = starts[b] + head_cost(shape.cu_seqlens_q[b + 1] - shape.cu_seqlens_q[b],
+                                          shape.cu_seqlens_k[b + 1] - shape.cu_seqlens_k[b]);
+  struct Context {
+    HeadsKernel<Params> kernel;
+    const Params& params;
+    const int64_t* starts;
+    int64_t scratch_floats;
+    // The first item that begins at or after a share.
+    int64_t item(int64_t share) const {
+      const int64_t sequences = params.shape.sequences, heads = params.shape.heads;
+      const int64_t total = starts[sequences] * heads;
+      const int64_t place = total / kShares * share + total % kShares * share / kShares;
+      const int64_t after = std::upper_bound(starts, starts + sequences + 1, place / heads) - starts;
+      const int64_t sequence = share == kShares ? sequences : after - 1;
+      if (sequence == sequences) return sequences * heads;
+      const int64_t cost = starts[sequence + 1] - starts[sequence];
+      const int64_t head = (place - starts[sequence] * heads + cost - 1) / std::max<int64_t>(cost, 1);
+      return sequence * heads + head;
+    }
+  } context{kernel, params, starts.get(), scratch_floats};
+  const auto body = [](int64_t begin, int64_t end, void* opaque) {
+    const Context& context = *static_cast<Context*>(opaque);
+    const int64_t first = context.item(begin), last = context.item(end);
+    if (first >= last) return;
+    const std::unique_ptr<float[]> scratch(new float[context.scratch_floats]);
+    context.kernel(context.params, first, last, scratch.get());
+  };
+  const int64_t total = starts[shape.sequences] * shape.heads;
+  const int64_t grain = total < kGrain ? kShares : std::max<int64_t>(1, kGrain * kShares / total);
+  parallel_for(0, kShares, grain, body, &context);
+}
+
 }  // namespace fastlm::cpu

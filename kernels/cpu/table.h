@@ -1,6 +1,7 @@
 // The table of one instruction set; included last by each isa_*.cpp.
 #pragma once
 
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/cpu/softmax.h"
 
@@ -22,6 +23,10 @@ const KernelTable kTable = {
     FASTLM_PER_DTYPE(softmax_backward),
     FASTLM_PER_DTYPE(cross_entropy_forward),
     FASTLM_PER_DTYPE(cross_entropy_backward),
+    FASTLM_PER_DTYPE(attention_forward),
+    FASTLM_PER_DTYPE(attention_backward),
+    &attention_forward_scratch,
+    &attention_backward_scratch,
     FASTLM_PER_DTYPE(exp_array),
 };
 

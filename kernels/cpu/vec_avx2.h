@@ -9,6 +9,7 @@ using Vec = __m256;
 using Keep = __m256;  // all bits of a lane set = keep
 inline constexpr int kWidth = 8;
 inline constexpr bool kFused = true;
+inline constexpr int kTileRows = 6, kTileVectors = 2;  // 12 sums, 2 operands and a broadcast in 16 registers
 
 inline __m256i tail_mask(Tail tail) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(tail.count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -92,6 +93,52 @@ inline Keep load_keep(const uint8_t* p, Tail tail) {
   uint8_t buffer[kWidth] = {};
   copy_tail(buffer, p, tail);
   return load_keep(buffer, Whole{});
+}
+
+inline Keep at_least(const uint32_t* words, uint32_t limit) {
+  const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
+  const __m256i b = _mm256_set1_epi32(static_cast<int>(limit));
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(a, b), a));
+}
+
+using Words = __m256i;
+inline Words splat_words(uint32_t a) { return _mm256_set1_epi32(static_cast<int>(a)); }
+inline Words load_words(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline Words exclusive_or(Words a, Words b) { return _mm256_xor_si256(a, b); }
+inline Words multiply_wide(Words a, uint32_t factor, Words* high) {
+  const Words even = _mm256_mul_epu32(a, splat_words(factor));
+  const Words odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), splat_words(factor));
+  *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+inline void store_interleaved(uint32_t* p, Words a, Words b, Words c, Words d) {
+  const Words ab = _mm256_unpacklo_epi32(a, b), ab_high = _mm256_unpackhi_epi32(a, b);
+  const Words cd = _mm256_unpacklo_epi32(c, d), cd_high = _mm256_unpackhi_epi32(c, d);
+  // Half h of part i holds the four words of lane 4 h + i.
+  const Words parts[4] = {_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd),
+                          _mm256_unpacklo_epi64(ab_high, cd_high), _mm256_unpackhi_epi64(ab_high, cd_high)};
+  auto* const out = reinterpret_cast<__m256i*>(p);
+  _mm256_storeu_si256(out, _mm256_permute2x128_si256(parts[0], parts[1], 0x20));
+  _mm256_storeu_si256(out + 1, _mm256_permute2x128_si256(parts[2], parts[3], 0x20));
+  _mm256_storeu_si256(out + 2, _mm256_permute2x128_si256(parts[0], parts[1], 0x31));
+  _mm256_storeu_si256(out + 3, _mm256_permute2x128_si256(parts[2], parts[3], 0x31));
+}
+
+inline void transpose(Vec (&rows)[kWidth]) {
+  Vec quads[kWidth];
+  for (int i = 0; i < kWidth; i += 4) {
+    const Vec a = _mm256_unpacklo_ps(rows[i], rows[i + 1]), b = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    const Vec c = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
+    quads[i] = _mm256_shuffle_ps(a, c, 0x44);
+    quads[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+    quads[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+    quads[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+  }
+  // Half h of quads[i + c] now holds column 4 h + c of rows i to i + 3.
+  for (int c = 0; c < 4; ++c) {
+    rows[c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x20);
+    rows[4 + c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x31);
+  }
 }
 
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }

@@ -9,6 +9,7 @@ using Vec = __m512;
 using Keep = __mmask16;
 inline constexpr int kWidth = 16;
 inline constexpr bool kFused = true;
+inline constexpr int kTileRows = 6, kTileVectors = 4;  // 24 sums, 4 operands and a broadcast in 32 registers
 
 inline __mmask16 tail_mask(Tail tail) { return static_cast<__mmask16>((1u << tail.count) - 1u); }
 
@@ -77,6 +78,73 @@ inline Keep load_keep(const uint8_t* p, Tail tail) {
   const __m128i bytes = _mm_maskz_loadu_epi8(tail_mask(tail), p);
   return _mm_test_epi8_mask(bytes, bytes);
 }
+
+inline Keep at_least(const uint32_t* words, uint32_t limit) {
+  return _mm512_cmp_epu32_mask(_mm512_loadu_si512(words), _mm512_set1_epi32(static_cast<int>(limit)), _MM_CMPINT_NLT);
+}
+
+using Words = __m512i;
+inline Words splat_words(uint32_t a) { return _mm512_set1_epi32(static_cast<int>(a)); }
+inline Words load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
+inline Words exclusive_or(Words a, Words b) { return _mm512_xor_si512(a, b); }
+inline Words multiply_wide(Words a, uint32_t factor, Words* high) {
+  const Words even = _mm512_mul_epu32(a, splat_words(factor));
+  const Words odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), splat_words(factor));
+  *high = _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+  return _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
+}
+inline void store_interleaved(uint32_t* p, Words a, Words b, Words c, Words d) {
+  const Words ab = _mm512_unpacklo_epi32(a, b), ab_high = _mm512_unpackhi_epi32(a, b);
+  const Words cd = _mm512_unpacklo_epi32(c, d), cd_high = _mm512_unpackhi_epi32(c, d);
+  // Quarter q of part i holds the four words of lane 4 q + i.
+  const Words parts[4] = {_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd),
+                          _mm512_unpacklo_epi64(ab_high, cd_high), _mm512_unpackhi_epi64(ab_high, cd_high)};
+  const Words low = _mm512_shuffle_i32x4(parts[0], parts[1], 0x44),
+              high = _mm512_shuffle_i32x4(parts[0], parts[1], 0xee);
+  const Words low2 = _mm512_shuffle_i32x4(parts[2], parts[3], 0x44);
+  const Words high2 = _mm512_shuffle_i32x4(parts[2], parts[3], 0xee);
+  _mm512_storeu_si512(p, _mm512_shuffle_i32x4(low, low2, 0x88));
+  _mm512_storeu_si512(p + 16, _mm512_shuffle_i32x4(low, low2, 0xdd));
+  _mm512_storeu_si512(p + 32, _mm512_shuffle_i32x4(high, high2, 0x88));
+  _mm512_storeu_si512(p + 48, _mm512_shuffle_i32x4(high, high2, 0xdd));
+}
+
+inline void transpose(Vec (&rows)[kWidth]) {
+  __m512d pairs[kWidth];
+  for (int i = 0; i < kWidth; i += 4) {
+    const Vec a = _mm512_unpacklo_ps(rows[i], rows[i + 1]), b = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    const Vec c = _mm512_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm512_unpackhi_ps(rows[i + 2], rows[i + 3]);
+    pairs[i] = _mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(c));
+    pairs[i + 1] = _mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(c));
+    pairs[i + 2] = _mm512_unpacklo_pd(_mm512_castps_pd(b), _mm512_castps_pd(d));
+    pairs[i + 3] = _mm512_unpackhi_pd(_mm512_castps_pd(b), _mm512_castps_pd(d));
+  }
+  // Quarter q of pairs[i + c] now holds column 4 q + c of rows i to i + 3.
+  for (int c = 0; c < 4; ++c) {
+    const Vec a = _mm512_castpd_ps(pairs[c]), b = _mm512_castpd_ps(pairs[4 + c]);
+    const Vec d = _mm512_castpd_ps(pairs[8 + c]), e = _mm512_castpd_ps(pairs[12 + c]);
+    const Vec even_low = _mm512_shuffle_f32x4(a, b, 0x88), odd_low = _mm512_shuffle_f32x4(a, b, 0xdd);
+    const Vec even_high = _mm512_shuffle_f32x4(d, e, 0x88), odd_high = _mm512_shuffle_f32x4(d, e, 0xdd);
+    rows[c] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+    rows[4 + c] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+    rows[8 + c] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
+    rows[12 + c] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
+  }
+}
+
+#ifdef FASTLM_NATIVE_BF16
+inline __m256i load_bits(const BFloat16* p, Whole) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline __m256i load_bits(const BFloat16* p, Tail tail) { return _mm256_maskz_loadu_epi16(tail_mask(tail), p); }
+
+// Two bfloat16 in each lane, the first in the low half; a product sums over both.
+inline Vec interleave(__m256i first, __m256i second) {
+  const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16);
+  return _mm512_castsi512_ps(_mm512_or_si512(_mm512_cvtepu16_epi32(first), high));
+}
+inline Vec dot_pairs(Vec sum, Vec a, Vec b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+#endif
 
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 inline void end_stream() { _mm_sfence(); }

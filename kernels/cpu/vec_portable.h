@@ -3,7 +3,9 @@
 // Every instruction set offers the same words: Vec, Keep, kWidth, kFused (fma rounds once); splat, fma, max (b where
 // either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x < limit;
 // NaN is not below), reduce_add, reduce_max; load (absent lanes 0) and store of float, BFloat16 and Half, rounding to
-// nearest even; load_keep; prefetch, end_stream.
+// nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, exclusive_or, multiply_wide (low
+// halves of the products, and the high ones), store_interleaved (lane i of four words to p[4 i]), at_least (which words
+// in memory are not below a limit); transpose (kWidth vectors as a square); prefetch, end_stream.
 #pragma once
 
 #include "kernels/cpu/lanes.h"
@@ -12,6 +14,7 @@ namespace fastlm::cpu::FASTLM_ISA {
 
 inline constexpr int kWidth = 4;
 inline constexpr bool kFused = false;
+inline constexpr int kTileRows = 4, kTileVectors = 2;  // rows and vectors of sums that a tile of a product keeps
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 typedef uint32_t Bits __attribute__((vector_size(16)));
@@ -105,6 +108,40 @@ inline Keep load_keep(const uint8_t* p, Tail tail) {
   uint8_t buffer[kWidth] = {};
   copy_tail(buffer, p, tail);
   return load_keep(buffer, Whole{});
+}
+
+inline Keep at_least(const uint32_t* words, uint32_t limit) {
+  Bits a;
+  std::memcpy(&a, words, sizeof a);
+  return a >= splat_bits(limit);
+}
+
+using Words = Bits;
+inline Words splat_words(uint32_t a) { return splat_bits(a); }
+inline Words load_words(const uint32_t* p) {
+  Words a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+inline Words exclusive_or(Words a, Words b) { return a ^ b; }
+inline Words multiply_wide(Words a, uint32_t factor, Words* high) {
+  for (int i = 0; i < kWidth; ++i) (*high)[i] = static_cast<uint32_t>((uint64_t{a[i]} * factor) >> 32);
+  return a * factor;
+}
+inline void store_interleaved(uint32_t* p, Words a, Words b, Words c, Words d) {
+  for (int i = 0; i < kWidth; ++i) {
+    const Words lane{a[i], b[i], c[i], d[i]};
+    std::memcpy(p + 4 * i, &lane, sizeof lane);
+  }
+}
+
+inline void transpose(Vec (&rows)[kWidth]) {
+  for (int i = 0; i < kWidth; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float above = rows[j][i];
+      rows[j][i] = rows[i][j];
+      rows[i][j] = above;
+    }
 }
 
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

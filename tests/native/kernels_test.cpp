@@ -1,6 +1,7 @@
 // The CPU kernels alone, without torch, under address and undefined-behaviour sanitizers: every instruction set that
 // this machine runs, odd lengths, unaligned rows, buffers of the exact size. Prints one line per instruction set; exits
 // 1 on the first fault. Compiled and run by test_kernels_sanitized.py.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -167,8 +168,146 @@ void check_cross_entropy(const KernelTable& table, int64_t n, bool stream) {
   }
 }
 
+// Packed sequences, some empty, one with rows to spare after it, as views of one QKV block with a gap between its rows.
+struct Packed {
+  std::vector<int32_t> cu_q, cu_k;
+  int64_t rows_q, rows_k;
+};
+
+// Philox4x32-7 of attention dropout, written out from fastlm/ops/philox.py.
+uint32_t dropout_word(uint64_t seed, uint32_t key, uint32_t row, uint32_t head) {
+  uint32_t c[4] = {key / 4, row, head, 0}, k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 7; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+    const uint64_t a = uint64_t{0xD2511F53} * c[0], b = uint64_t{0xCD9E8D57} * c[2];
+    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(b),
+                              static_cast<uint32_t>(a >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(a)};
+    std::memcpy(c, next, sizeof c);
+  }
+  return c[key % 4];
+}
+
+// One head of one sequence in double precision, added to what is expected.
+struct ExactHead {
+  int64_t queries, keys, width;
+  std::vector<double> out, grad_q, grad_k, grad_v;
+  template <class Q, class K, class V, class G, class Keep>
+  ExactHead(int64_t queries, int64_t keys, int64_t width, bool causal, double scale, Q q, K k, V v, G g, Keep keep)
+      : queries(queries),
+        keys(keys),
+        width(width),
+        out(queries * width),
+        grad_q(queries * width),
+        grad_k(keys * width),
+        grad_v(keys * width) {
+    for (int64_t i = 0; i < queries; ++i) {
+      const int64_t seen = causal ? std::min(keys, std::max<int64_t>(0, i + keys - queries + 1)) : keys;
+      std::vector<double> p(seen), dp(seen);
+      double sum = 0.0, delta = 0.0;
+      for (int64_t j = 0; j < seen; ++j) {
+        double dot = 0.0;
+        for (int64_t d = 0; d < width; ++d) dot += q(i, d) * k(j, d);
+        sum += p[j] = std::exp(scale * dot);
+      }
+      for (int64_t j = 0; j < seen; ++j) {
+        p[j] /= sum;
+        for (int64_t d = 0; d < width; ++d) {
+          out[i * width + d] += p[j] * keep(i, j) * v(j, d);
+          grad_v[j * width + d] += p[j] * keep(i, j) * g(i, d);
+          dp[j] += keep(i, j) * g(i, d) * v(j, d);
+        }
+        delta += p[j] * dp[j];
+      }
+      for (int64_t j = 0; j < seen; ++j)
+        for (int64_t d = 0; d < width; ++d) {
+          grad_q[i * width + d] += p[j] * (dp[j] - delta) * scale * k(j, d);
+          grad_k[j * width + d] += p[j] * (dp[j] - delta) * scale * q(i, d);
+        }
+    }
+  }
+};
+
+template <class T>
+void check_attention(const KernelTable& table, const Packed& packed, int64_t width, bool causal, double dropout) {
+  constexpr int64_t kHeads = 2;
+  const int64_t cols = kHeads * width, rows_q = packed.rows_q, rows_k = packed.rows_k;
+  const int64_t odd = 2 * cols + 3;  // an odd stride: pairs of bfloat16 are then not aligned
+  Matrix<T> q(rows_q, cols, odd), k(rows_k, cols, odd), v(rows_k, cols, cols), g(rows_q, cols, odd);
+  Matrix<T> out(rows_q, cols, cols), grad_q(rows_q, cols, cols), grad_k(rows_k, cols, cols), grad_v(rows_k, cols, cols);
+  int state = 1;
+  for (Matrix<T>* x : {&q, &k, &v, &g})
+    for (int64_t r = 0; r < x->rows; ++r)
+      for (int64_t i = 0; i < cols; ++i) set(x->row(r)[i], (state = state * 75 % 65537) % 19 - 9);
+  std::vector<float> lse(kHeads * rows_q);
+  AttentionShape shape{};
+  shape.sequences = static_cast<int64_t>(packed.cu_q.size()) - 1, shape.heads = kHeads, shape.head_dim = width;
+  shape.cu_seqlens_q = packed.cu_q.data(), shape.cu_seqlens_k = packed.cu_k.data();
+  for (int64_t b = 0; b < shape.sequences; ++b) {
+    shape.max_seqlen_q = std::max<int64_t>(shape.max_seqlen_q, packed.cu_q[b + 1] - packed.cu_q[b]);
+    shape.max_seqlen_k = std::max<int64_t>(shape.max_seqlen_k, packed.cu_k[b + 1] - packed.cu_k[b]);
+  }
+  shape.q = {q.data, q.stride, width}, shape.k = {k.data, k.stride, width}, shape.v = {v.data, v.stride, width};
+  shape.causal = causal, shape.scale = 0.25f;
+  shape.dropout_threshold = static_cast<uint64_t>(dropout * 0x1p32), shape.dropout_seed = 0x123456789abcdef;
+  shape.keep_scale = static_cast<float>(1.0 / (1.0 - static_cast<double>(shape.dropout_threshold) * 0x1p-32));
+  const AttentionForward forward{shape, out.data, lse.data(), rows_q};
+  for_heads(backwards_in_pieces, table.attention_forward[kType<T>], table.attention_forward_scratch(shape), forward);
+  const AttentionBackward backward{shape,
+                                   {g.data, g.stride, width},
+                                   {out.data, out.stride, width},
+                                   lse.data(),
+                                   rows_q,
+                                   grad_q.data,
+                                   grad_k.data,
+                                   grad_v.data};
+  for_heads(backwards_in_pieces, table.attention_backward[kType<T>], table.attention_backward_scratch(shape), backward);
+
+  for (int64_t b = 0; b < shape.sequences; ++b)
+    for (int64_t h = 0; h < kHeads; ++h) {
+      const int64_t first_q = packed.cu_q[b], first_k = packed.cu_k[b];
+      const auto at = [&](Matrix<T>& x, int64_t first) {
+        return [&x, first, h, width](int64_t r, int64_t d) {
+          return static_cast<double>(to_float(x.row(first + r)[h * width + d]));
+        };
+      };
+      const auto keep = [&](int64_t i, int64_t j) {
+        const uint32_t word = dropout_word(shape.dropout_seed, static_cast<uint32_t>(j),
+                                           static_cast<uint32_t>(first_q + i), static_cast<uint32_t>(h));
+        return word >= shape.dropout_threshold ? static_cast<double>(shape.keep_scale) : 0.0;
+      };
+      const ExactHead exact(packed.cu_q[b + 1] - first_q, packed.cu_k[b + 1] - first_k, width, causal, shape.scale,
+                            at(q, first_q), at(k, first_k), at(v, first_k), at(g, first_q), keep);
+      const auto compare = [&](Matrix<T>& ours, int64_t first, const std::vector<double>& wanted, const char* what) {
+        double largest = 0.0, worst = 0.0;
+        for (size_t i = 0; i < wanted.size(); ++i) {
+          const auto r = static_cast<int64_t>(i) / width, d = static_cast<int64_t>(i) % width;
+          largest = std::fmax(largest, std::fabs(wanted[i]));
+          worst = std::fmax(worst, std::fabs(to_float(ours.row(first + r)[h * width + d]) - wanted[i]));
+        }
+        require(worst <= 4 * kEps[kType<T>] * largest + 4e-6, table.isa, what, worst);
+      };
+      compare(out, first_q, exact.out, "attention");
+      compare(grad_q, first_q, exact.grad_q, "gradient of q");
+      compare(grad_k, first_k, exact.grad_k, "gradient of k");
+      compare(grad_v, first_k, exact.grad_v, "gradient of v");
+    }
+}
+
+template <class T>
+void check_attention_shapes(const KernelTable& table) {
+  // Empty, one token, below and beyond a tile's rows, beyond its block of queries, and of keys; other lengths of keys.
+  const Packed own{{0, 0, 1, 8, 57}, {0, 0, 1, 8, 57}, 57, 57};
+  const Packed longer{{0, 3, 3, 5}, {0, 131, 133, 133}, 7, 134};
+  const Packed shorter{{0, 50, 54}, {0, 2, 19}, 54, 19};
+  for (const bool causal : {false, true})
+    for (const double dropout : {0.0, 0.3})
+      for (const Packed* packed : {&own, &longer, &shorter}) check_attention<T>(table, *packed, 24, causal, dropout);
+  check_attention<T>(table, own, 64, true, 0.3);
+  check_attention<T>(table, own, 128, false, 0.0);
+}
+
 template <class T>
 void check_type(const KernelTable& table) {
+  check_attention_shapes<T>(table);
   // Below, at and beyond one vector of each width, one unrolled pass, one chunk, several chunks.
   for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 33, 63, 64, 65, 257, 2047, 2048, 2049, 4500}) {
     for (const bool stream : {false, true}) {

@@ -1,0 +1,48 @@
+// The random words of attention dropout; generator and counter layout are specified in fastlm/ops/philox.py.
+#pragma once
+
+namespace fastlm::cpu::FASTLM_ISA {
+
+// words[4 i + w] = word w of Philox4x32-7 at the counter (block[i], row[i], head, 0), for kWidth counters.
+inline void philox(Words block, Words row, uint32_t head, uint64_t seed, uint32_t* words) {
+  Words c0 = block, c1 = row, c2 = splat_words(head), c3 = splat_words(0);
+  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+#pragma GCC unroll 7
+  for (int round = 0; round < 7; ++round) {
+    Words high0, high1;
+    const Words low0 = multiply_wide(c0, 0xD2511F53, &high0), low1 = multiply_wide(c2, 0xCD9E8D57, &high1);
+    c0 = exclusive_or(exclusive_or(high1, c1), splat_words(key0));
+    c2 = exclusive_or(exclusive_or(high0, c3), splat_words(key1));
+    c1 = low1;
+    c3 = low0;
+    key0 += 0x9E3779B9;
+    key1 += 0xBB67AE85;
+  }
+  store_interleaved(words, c0, c1, c2, c3);
+}
+
+// words[r * stride + j] decides row first_row + r and key first_key + j, for rows [0, rows) and j in [0, keys).
+// first_key is a multiple of 4, and keys may be exceeded by up to 3. Rows share vectors: few keys fill none.
+inline void draw_words(uint64_t seed, uint32_t head, int64_t first_row, int64_t rows, int64_t first_key, int64_t keys,
+                       uint32_t* words, int64_t stride) {
+  const int64_t blocks = (keys + 3) / 4, draws = rows * blocks;
+  uint32_t block[kWidth], row[kWidth], drawn[4 * kWidth];
+  int64_t r = 0, b = 0;
+  for (int64_t first = 0; first < draws; first += kWidth) {
+    uint32_t* to[kWidth];
+    for (int i = 0; i < kWidth; ++i) {
+      block[i] = static_cast<uint32_t>(first_key / 4 + b);
+      row[i] = static_cast<uint32_t>(first_row + r);
+      to[i] = words + r * stride + 4 * b;
+      if (++b == blocks) {
+        b = 0;
+        ++r;
+      }
+    }
+    philox(load_words(block), load_words(row), head, seed, drawn);
+    const int count = static_cast<int>(draws - first < kWidth ? draws - first : kWidth);
+    for (int i = 0; i < count; ++i) std::memcpy(to[i], drawn + 4 * i, 4 * sizeof(uint32_t));
+  }
+}
+
+}  // namespace fastlm::cpu::FASTLM_ISA
