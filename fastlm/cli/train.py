@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from fastlm.cli.flags import add_config_flags, run_config_from_args
 from fastlm.data.config import DataConfig
@@ -29,9 +28,6 @@ def run(args: argparse.Namespace) -> int:
     config = run_config_from_args(args, RunConfig(), args.config)
     if config.train.resume:
         config = run_config_from_args(args, _resumed(config), args.config)
-    # oneDNN keeps a compiled kernel per matrix shape, and packed batches bring new shapes every step: the 1,024 of its
-    # default grow faster than 64 (docs/log.md). It reads this when torch is first used.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from fastlm.train.trainer import train
 
     train(config)

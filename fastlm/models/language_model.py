@@ -23,6 +23,7 @@ from fastlm.nn.embedding import PackedEmbedding
 from fastlm.nn.head import build_head
 
 INIT_STD = 0.02
+ROWS_PER_SHAPE = 64  # 1 % of a batch of 256 sentences is wasted
 OWN_LOGIT = 8.0  # the most that a token's own logit may be at the start; see LanguageModel
 
 
@@ -91,7 +92,10 @@ class LanguageModel(nn.Module):
         if rows is not None:
             _check_ascending(rows)
         seed = _draw_seed() if self.training and self.config.dropout else 0
-        return self._trunk(self, tokens, positions, cu_seqlens, max_seqlen, rows, seed)
+        wanted = tokens.shape[0] if rows is None else rows.shape[0]
+        if _keeps_shapes(tokens.device.type):
+            tokens, positions, rows = _pad_shapes(tokens, positions, rows)
+        return self._trunk(self, tokens, positions, cu_seqlens, max_seqlen, rows, seed)[:wanted]
 
     def compile(self, **options: Any) -> None:
         """Compile in place what lies between tokens and hidden states, for sentences of any number and length.
@@ -178,6 +182,24 @@ def _run_trunk(
         x = x[rows]
     normed: Tensor = model.final_norm(x)
     return normed
+
+
+def _keeps_shapes(device: str) -> bool:
+    """Whether matrix products here pay for every new shape: oneDNN's in bf16 do, with 10 ms and memory that stays."""
+    return device == "cpu" and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _pad_shapes(tokens: Tensor, positions: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Adds rows that belong to no sentence, so that batches of any size share a few shapes.
+
+    Nobody attends to such rows and nobody reads them: what the others compute stays the same.
+    """
+    count = tokens.shape[0]
+    unread = 0 if rows is None else -rows.shape[0] % ROWS_PER_SHAPE
+    if rows is not None:
+        rows = torch.cat((rows, torch.arange(count, count + unread, device=rows.device)))
+    added = (0, unread + -(count + unread) % ROWS_PER_SHAPE)
+    return F.pad(tokens, added), F.pad(positions, added), rows
 
 
 def _check_ascending(rows: Tensor) -> None:

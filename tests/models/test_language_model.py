@@ -12,7 +12,7 @@ from torch import Tensor
 from fastlm import ops
 from fastlm.batch import Batch
 from fastlm.errors import ConfigError
-from fastlm.models import LanguageModel, build
+from fastlm.models import LanguageModel, build, language_model
 from fastlm.models.config import ModelConfig
 
 MakeBatch = Callable[..., Batch]
@@ -253,6 +253,29 @@ def test_bf16_autocast_stays_close(kind: str, positions: str, make_batch: MakeBa
     for name, p in model.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all(), name
         assert (p.grad - exact[name]).norm() <= 0.05 * exact[name].norm() + 1e-6, name
+
+
+@KINDS
+def test_rows_of_no_sentence_change_nothing(kind: str, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make_model(kind).double(), make_batch(LENGTHS, VOCAB, every=2)
+    loss, alone = model.loss(batch).loss, gradients(model, batch)
+    logits = logits_of(model, batch)
+    monkeypatch.setattr(language_model, "_keeps_shapes", lambda device: True)
+    torch.testing.assert_close(model.loss(batch).loss, loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(logits_of(model, batch), logits, rtol=1e-12, atol=1e-12)
+    for name, grad in gradients(model, batch).items():
+        torch.testing.assert_close(grad, alone[name], rtol=1e-10, atol=1e-14, msg=name)
+
+
+@KINDS
+def test_batches_of_many_sizes_share_few_shapes_in_bf16(kind: str, make_batch: MakeBatch) -> None:
+    model, shapes = make_model(kind), set()
+    for linear in (m for m in model.modules() if isinstance(m, torch.nn.Linear)):
+        linear.register_forward_hook(lambda module, inputs, output: shapes.add(inputs[0].shape[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        for sentences in range(1, 12):
+            model.loss(make_batch([9, 5] * sentences, VOCAB, every=3))
+    assert shapes <= {64, 128, 192}, shapes
 
 
 @KINDS
