@@ -169,12 +169,15 @@ inline void advance_row(const Band& band, int64_t r, float scale, float* row, co
       sum.slots[slot] = sum.slots[slot] + e;
       store(row + i, words == nullptr ? e : select(at_least(words + i, limit), e, splat(0.0f)), lanes);
     });
-    const float factor = before == now ? 1.0f : exp(before - now);
     state.maximum[r] = now;
-    state.sum[r] = (state.sum[r] == 0.0f ? 0.0f : state.sum[r] * factor) + sum.total();
-    if (sums != nullptr && factor != 1.0f)
-      for (int64_t i = 0; i < padded(width); i += kWidth)
+    if (state.sum[r] == 0.0f) {
+      state.sum[r] = sum.total();
+    } else {
+      const float factor = before == now ? 1.0f : exp(before - now);
+      state.sum[r] = state.sum[r] * factor + sum.total();
+      for (int64_t i = 0; factor != 1.0f && i < padded(width); i += kWidth)
         store(sums + i, load(sums + i, Whole{}) * splat(factor), Whole{});
+    }
   }
   zero_lanes(row, n, band.written(r));
 }
@@ -230,7 +233,7 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Forw
       for (int64_t r = 0; r < queries; ++r)
         advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
                        shape.dropout_threshold ? scratch.words + r * band.stride : nullptr, limit_of(shape), state,
-                       j > 0 ? scratch.sums + r * padded(width) : nullptr, width);
+                       scratch.sums + r * padded(width), width);
       const Left weights = left_tile<Units>(scratch.scores, queries, band.stride, scratch.weights,
                                             [&](int64_t r) { return band.written(r); });
       add_over_keys<Units>(weights, {scratch.v_rows + j * padded(width), padded(width)}, sums, queries, width, band,
