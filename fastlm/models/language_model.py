@@ -5,7 +5,6 @@ Tokens are packed (docs/design.md, "One layout inside"): hidden states are (T, d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from fastlm.nn.block import Block
 from fastlm.nn.embedding import PackedEmbedding
 from fastlm.nn.head import build_head
 
-INIT_STD = 0.02
+EMBEDDING_STD = 0.02
 ROWS_PER_SHAPE = 64  # 1 % of a batch of 256 sentences is wasted
 OWN_LOGIT = 8.0  # the most that a token's own logit may be at the start; see LanguageModel
 
@@ -30,8 +29,8 @@ OWN_LOGIT = 8.0  # the most that a token's own logit may be at the start; see La
 class LanguageModel(nn.Module):
     """Embedding, blocks, final LayerNorm (pre-LN only) and the output through the shared embedding.
 
-    Initial values: weights normal with std 0.02, the two projections that write into the residual stream with
-    0.02 / sqrt(2 * layers) (GPT-2), biases 0, LayerNorms 1 and 0. Embeddings have std min(0.02, 8 / d): after the
+    Initial values: weights uniform with variance 2 / (inputs + outputs) (Glorot & Bengio 2010; as fairseq's and
+    PyTorch's transformers), biases 0, LayerNorms 1 and 0. Embeddings have std min(0.02, 8 / d): after the
     embedding LayerNorm a hidden state points along its own token's embedding, whose logit is then d * std (over sqrt(2)
     where positions are added). With 0.02 at d = 1024 that would be 20, more than the whole vocabulary weighs; bounded
     by 8, the first loss is near ln(vocab_size).
@@ -50,7 +49,7 @@ class LanguageModel(nn.Module):
             raise ConfigError("vocab_size is 0: a model needs its tokenizer's size; set --vocab-size")
         self.config = config
         c = config
-        std = min(INIT_STD, OWN_LOGIT / c.d_model)
+        std = min(EMBEDDING_STD, OWN_LOGIT / c.d_model)
         self.embedding = PackedEmbedding(
             c.vocab_size, c.d_model, c.seq_len, positions=c.positions, dropout=c.dropout, std=std
         )
@@ -73,11 +72,9 @@ class LanguageModel(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        residual_std = INIT_STD / math.sqrt(2 * self.config.layers)
-        for name, module in self.named_modules():
+        for module in self.modules():
             if isinstance(module, nn.Linear):
-                writes_residual = name.endswith((".attention.output", ".mlp.down"))
-                nn.init.normal_(module.weight, std=residual_std if writes_residual else INIT_STD)
+                nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
     def hidden_states(

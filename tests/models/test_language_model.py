@@ -320,11 +320,15 @@ def test_initial_values() -> None:
     weights = make_model("encoder", layers=8, d_model=128, ff=256, heads=4, head="transform").state_dict()
     std = {name: w.std().item() for name, w in weights.items() if w.ndim == 2}
     near = dict(rel=0.1)
-    assert std["blocks.3.attention.qkv.weight"] == pytest.approx(0.02, **near)
-    assert std["blocks.3.mlp.up.weight"] == pytest.approx(0.02, **near)
-    assert std["head.dense.weight"] == pytest.approx(0.02, **near)
-    assert std["blocks.3.attention.output.weight"] == pytest.approx(0.02 / 4, **near)
-    assert std["blocks.3.mlp.down.weight"] == pytest.approx(0.02 / 4, **near)
+    for name, shape in {
+        "blocks.3.attention.qkv.weight": (384, 128),
+        "blocks.3.attention.output.weight": (128, 128),
+        "blocks.3.mlp.up.weight": (256, 128),
+        "blocks.3.mlp.down.weight": (128, 256),
+        "head.dense.weight": (128, 128),
+    }.items():
+        assert weights[name].shape == shape
+        assert std[name] == pytest.approx(math.sqrt(2 / sum(shape)), **near), name
     assert std["embedding.tokens.weight"] == pytest.approx(0.02, **near)
     vectors = {name: w for name, w in weights.items() if w.ndim == 1}
     assert all((w == (1 if name.endswith("norm.weight") else 0)).all() for name, w in vectors.items())
