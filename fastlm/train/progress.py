@@ -20,6 +20,7 @@ class Progress:
         epoch: passes over the training text, with a fraction.
         tokens, sentences: read so far, specials included in the tokens.
         seconds: wall time of training, evaluations and saves included.
+        closing_seconds: of them, what the last evaluation took with its save; time that the end needs again.
         skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
         evaluated: the step of the last evaluation.
         best_step, best_loss: the lowest validation loss that a checkpoint was saved for; 0 and None before one.
@@ -31,6 +32,7 @@ class Progress:
     tokens: int = 0
     sentences: int = 0
     seconds: float = 0.0
+    closing_seconds: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
     evaluated: int = 0

@@ -81,7 +81,6 @@ class Trainer:
         self.scores: Scores | None = None  # of the last evaluation
         self.dirty = False  # something happened that no checkpoint holds
         self.failed_saves = 0
-        self.closing_seconds = 0.0  # what the last evaluation and save took
         self.shown_line: dict[str, Any] = {}
         self.started = time.monotonic() - self.progress.seconds
         self.first_step, self.first_seconds = self.progress.step, self.progress.seconds
@@ -96,11 +95,12 @@ class Trainer:
             NonFinite, SaveFailed: the run cannot go on.
         """
         progress = self.progress
-        if progress.step and self.rhythm.total_steps and progress.step >= self.rhythm.total_steps:
-            self.shown.say(f"already at step {progress.step:,} of {self.rhythm.total_steps:,}: nothing left to train")
+        done = self._done_before()
+        if done:
+            self.shown.say(f"already at {done}: nothing left to train")
         # A run that was stopped between a step and its evaluation makes up for it.
-        self._after(final=self._finished(), resumed=True)
-        if self._finished():
+        self._after(final=bool(done), resumed=True)
+        if done:
             return
         steps = self.ready.loader.steps(progress.step)  # closed with the loader
         while not self._finished():
@@ -120,10 +120,24 @@ class Trainer:
     def _finished(self) -> bool:
         return bool(self.rhythm.total_steps) and self.progress.step >= self.rhythm.total_steps
 
+    def _time_up(self, seconds: float) -> bool:
+        """Whether a run of so many seconds has none left but for its last evaluation and save."""
+        limit = self.config.max_minutes * 60
+        return limit > 0 and seconds + self.progress.closing_seconds >= limit
+
+    def _done_before(self) -> str:
+        """The limit that the run had reached when it was saved, in words; empty when it has steps left."""
+        progress = self.progress
+        if progress.step and self._finished():
+            return f"step {progress.step:,} of {self.rhythm.total_steps:,}"
+        # By the saved times, not this rank's clock: every rank must decide the same.
+        if self._time_up(progress.seconds):
+            return f"step {progress.step:,}, where --max-minutes {self.config.max_minutes:g} is used up"
+        return ""
+
     def _asks(self) -> tuple[float, ...]:
         """What this rank asks of all: SIGINT, SIGTERM, a save, the end of its time."""
-        limit = self.config.max_minutes * 60
-        time_up = limit > 0 and self._seconds() + self.closing_seconds >= limit
+        time_up = self._time_up(self._seconds())
         save, self.signals.save = self.signals.save, False
         stop = self.signals.stop
         return float(stop == signal.SIGINT), float(stop == signal.SIGTERM), float(save), float(time_up)
@@ -152,7 +166,7 @@ class Trainer:
         if self.dirty and (final or save or stop or rhythm.due(rhythm.save_every, step)):
             self._save(last=final or stop > 0)
         if evaluation_due:
-            self.closing_seconds = time.monotonic() - begun
+            progress.closing_seconds = time.monotonic() - begun
         if stop:
             raise Interrupted(
                 f"stopped by {signal.Signals(stop).name} after step {step:,}, which is saved; "
