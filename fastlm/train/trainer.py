@@ -98,6 +98,8 @@ class Trainer:
         done = self._done_before()
         if done:
             self.shown.say(f"already at {done}: nothing left to train")
+        if progress.doubted:
+            self._warn_of_doubt()
         # A run that was stopped between a step and its evaluation makes up for it.
         self._after(final=bool(done), resumed=True)
         if done:
@@ -239,7 +241,22 @@ class Trainer:
             | {kind: {name: s.fields(*PER_GROUP) for name, s in found.items()} for kind, found in groups.items()}
         )
         self.shown.evaluated(progress.step, scores, self._improved())
+        if math.isfinite(scores.overall.loss) or not scores.overall.targets:  # without targets there is no loss
+            progress.doubted = 0
+        else:
+            progress.doubted = progress.doubted or progress.step
+            self._warn_of_doubt()
         return 0
+
+    def _warn_of_doubt(self) -> None:
+        """Says that the last evaluation's loss is not finite, and which checkpoint came before such losses."""
+        run, progress = self.ready.run.path, self.progress
+        good = [step for step in checkpoint.steps(run) if step < progress.doubted]
+        kept = f"--resume {checkpoint.folder(run, good[-1])} goes back to the last one" if good else "there is none yet"
+        self.shown.warn(
+            f"step {progress.evaluated:,}: the validation loss is not finite; checkpoints from here on take no good "
+            f"one's place: {kept}"
+        )
 
     def _improved(self) -> bool:
         """Whether the evaluation of this very step is the best so far."""
@@ -302,7 +319,7 @@ class Trainer:
             return
         self.failed_saves = 0
         # The one this process started from may still be read by whoever pointed at it.
-        checkpoint.prune(run, self.config.keep, protect=(progress.best_step, self.first_step))
+        checkpoint.prune(run, self.config.keep, (progress.best_step, self.first_step), progress.doubted)
 
     def _save_failed(self, error: OSError, last: bool) -> None:
         self.failed_saves += 1
