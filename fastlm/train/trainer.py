@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from fastlm.batch import Batch, Step
@@ -232,12 +233,13 @@ class Trainer:
             scores = evaluate(self.ready.model, watched(), self.ready.store, dtype=machine.dtype, world=self.world)
         except _Cut:
             return self.signals.stop
+        tokens = int(self.world.sum(torch.tensor(read, device=machine.device)))
         progress.evaluated = progress.step
         progress.seconds = self._seconds()
         self.scores, self.dirty = scores, True
         groups = {"languages": scores.languages, "domains": scores.domains}
         self._write(
-            self._line("valid", scores.overall, read, time.monotonic() - begun)
+            self._line("valid", scores.overall, tokens, time.monotonic() - begun)
             | {kind: {name: s.fields(*PER_GROUP) for name, s in found.items()} for kind, found in groups.items()}
         )
         self.shown.evaluated(progress.step, scores, self._improved())

@@ -17,7 +17,7 @@ import torch
 
 from fastlm.config import as_dict
 from fastlm.errors import CheckpointError, ConfigError
-from fastlm.train import checkpoint, metrics, plan, trainer
+from fastlm.train import checkpoint, distributed, metrics, plan, trainer
 from fastlm.train.config import RunConfig
 from fastlm.train.nonfinite import NonFinite
 from fastlm.train.signals import Interrupted
@@ -212,6 +212,25 @@ def test_bad_steps_with_good_ones_between_stop_nothing(
 
     monkeypatch.setattr(Stepper, "run", every_other)
     assert "6 steps skipped" in run(make_config(max_steps=12, eval_every=12))
+
+
+def test_the_speed_of_an_evaluation_is_that_of_all_ranks(
+    make_config: MakeConfig, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    plain, batches = trainer.Trainer._line, trainer.setup.validation_batches
+
+    def line(self: trainer.Trainer, split: str, score: Any, tokens: int, seconds: float) -> dict[str, Any]:
+        if split == "valid":
+            own = sum(len(batch.tokens) for batch in batches(self.ready))
+            counted.extend((tokens, own))
+        return plain(self, split, score, tokens, seconds)
+
+    monkeypatch.setattr(trainer.Trainer, "_line", line)
+    monkeypatch.setattr(distributed.World, "sum", lambda self, values: values.mul_(2))  # as with an equal second rank
+    run(make_config(max_steps=1))
+    tokens, own = counted
+    assert tokens == 2 * own > 0
 
 
 def spoil_evaluations(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
