@@ -28,7 +28,7 @@ from fastlm.train.evaluate import evaluate
 from fastlm.train.metrics import Interval, MetricsWriter, Score, Scores
 from fastlm.train.schedule import learning_rate
 from fastlm.train.setup import Ready
-from fastlm.train.signals import Interrupted, SignalWatch
+from fastlm.train.signals import SAVE, STOPS, Interrupted, SignalWatch
 from fastlm.train.step import StepResult
 from fastlm.train.tracker import TensorBoard, Tracker
 
@@ -57,9 +57,10 @@ def train(config: RunConfig, *, console: Console | None = None) -> Path:
     """
     world = distributed.world()
     shown = display.make(console, world.main)
-    with contextlib.ExitStack() as stack:
+    signals = SignalWatch()
+    with signals.noting(SAVE), contextlib.ExitStack() as stack:
         ready = setup.prepare(config, world, shown, stack)
-        with SignalWatch() as signals, shown.running():
+        with signals.noting(*STOPS), shown.running():
             trainer = Trainer(ready, shown, signals, stack)
             trainer.run()
         if world.main:

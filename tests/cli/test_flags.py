@@ -132,3 +132,15 @@ def test_broken_pipe_is_silent() -> None:
     )
     assert done.stdout.startswith("usage")
     assert done.stderr == ""
+
+
+def test_sigusr1_is_harmless_before_torch_is_there() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from fastlm.cli import main, train\n"
+        "def resumed(config):\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1); sys.exit('torch' in sys.modules)\n"
+        "train._resumed = resumed\n"
+        "main.main(['train', '--run', 'any', '--resume', 'auto'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

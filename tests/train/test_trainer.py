@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fastlm.train.step import Stepper
 
 MakeConfig = Callable[..., RunConfig]
 Run = Callable[[RunConfig], str]
+Spawn = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def after_step(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[Stepper], Any]) -> None:
@@ -139,6 +141,18 @@ def test_usr1_saves_and_goes_on(
     after_step(monkeypatch, 2, lambda _: os.kill(os.getpid(), signal.SIGUSR1))
     run(make_config(keep=10))
     assert checkpoint.steps(tmp_path / "run") == [2, 3, 6]
+
+
+def test_usr1_while_the_text_is_prepared_is_answered_after_the_first_step(spawn: Spawn, tmp_path: Path) -> None:
+    done = spawn(USR1=0, keep=10)
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.steps(tmp_path / "run") == [1, 3, 6]
+
+
+def test_sigterm_while_the_text_is_prepared_ends_the_process(spawn: Spawn, tmp_path: Path) -> None:
+    done = spawn(TERM=0)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert not checkpoint.steps(tmp_path / "run")
 
 
 def test_a_signal_cuts_an_evaluation_short(
