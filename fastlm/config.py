@@ -28,6 +28,7 @@ def option(
     flag: str = "",
     minimum: float = -math.inf,
     maximum: float = math.inf,
+    below: float | None = None,
     harmless: bool = False,
 ) -> Any:
     """A dataclass field that is also a flag.
@@ -40,6 +41,7 @@ def option(
         flag: name without dashes where it differs from the field's.
         minimum: smallest number allowed.
         maximum: largest number allowed.
+        below: instead of it, a number that is just too large.
         harmless: may differ when a run is resumed (it does not change what is learnt).
     """
     meta = {
@@ -47,7 +49,7 @@ def option(
         "unit": unit,
         "choices": tuple(choices),
         "flag": flag,
-        "bounds": (minimum, maximum),
+        "bounds": (minimum, maximum, below),
         "harmless": harmless,
     }
     return dataclasses.field(default=default, metadata=meta)
@@ -98,9 +100,9 @@ def _scalar(kind: type, field: dataclasses.Field[Any], value: Any, source: str) 
     choices = field.metadata["choices"]
     if choices and value not in choices:
         raise ConfigError(f"{source}: {value!r} is not one of {', '.join(choices)}{nearest(str(value), choices)}")
-    low, high = field.metadata["bounds"]
-    if kind in (int, float) and not low <= value <= high:
-        raise ConfigError(f"{source}: {value} is outside {_span(low, high)}")
+    low, high, below = field.metadata["bounds"]
+    if kind in (int, float) and (not low <= value <= high or (below is not None and value >= below)):
+        raise ConfigError(f"{source}: {value} is outside the allowed range: {_span(low, high, below)}")
     return value
 
 
@@ -108,10 +110,10 @@ def _article(kind: type) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
 
 
-def _span(low: float, high: float) -> str:
-    if math.isinf(high):
-        return f"the allowed range: {low:g} or more"
-    return f"the allowed range: {low:g} to {high:g}"
+def _span(low: float, high: float, below: float | None) -> str:
+    if below is not None:
+        return f"{low:g} or more and below {below:g}"
+    return f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
 
 
 def sections(config_type: type) -> dict[str, type]:

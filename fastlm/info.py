@@ -83,18 +83,9 @@ def _cpu() -> dict[str, Any]:
         queries = torch.ops.fastlm
         facts["built"] = queries.cpu_isas_built().split()
         facts["supported"] = queries.cpu_isas_supported().split()
-        try:
-            facts["chosen"] = queries.cpu_isa()
-        except RuntimeError as error:  # FASTLM_CPU_ISA names what is not here
-            facts["fault"] = _last_sentence(error)
+        facts["fault"] = ops.cpu_isa_fault()
+        facts["chosen"] = None if facts["fault"] else queries.cpu_isa()
     return facts
-
-
-def _last_sentence(error: Exception) -> str:
-    """The message without the C++ place in front of it."""
-    line = str(error).strip().splitlines()[0]
-    start = line.find("FASTLM_CPU_ISA")
-    return line[max(start, 0) :]
 
 
 def _cuda() -> dict[str, Any]:

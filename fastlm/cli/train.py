@@ -25,12 +25,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Trains; the run folder's path is the last line printed."""
-    config = run_config_from_args(args, RunConfig(), args.config)
-    if config.train.resume:
-        config = run_config_from_args(args, _resumed(config), args.config)
-    from fastlm.train.trainer import train
+    from fastlm.train.signals import SAVE, SignalWatch
 
-    train(config)
+    with SignalWatch().noting(SAVE):  # from here on, since importing torch takes seconds in which it would be deadly
+        config = run_config_from_args(args, RunConfig(), args.config)
+        if config.train.resume:
+            config = run_config_from_args(args, _resumed(config), args.config)
+        from fastlm.train.trainer import train
+
+        train(config)
     return 0
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastlm.batch import Batch
 from fastlm.data.host import shuffled
-from fastlm.data.masking import MaskPolicy, mask_tokens
+from fastlm.data.masking import MaskPolicy, Sentences, mask_tokens
 from fastlm.data.store import Store
 from fastlm.errors import DataError
 
@@ -183,9 +183,8 @@ def pack_encoder(store: Store, pieces: Pieces, policy: MaskPolicy, *, seed: int,
     """``[BOS] x [EOS]`` of each piece, masked; the labels are what the mask hides."""
     tokens, cu_seqlens = _framed(store, pieces, after=1)
     tokens[cu_seqlens[1:] - 1] = store.tokenizer.eos_id
-    masked, rows, targets = mask_tokens(
-        tokens, cu_seqlens, pieces.sentences, pieces.starts, policy, seed=seed, epoch=epoch
-    )
+    sentences = Sentences(tokens, cu_seqlens, pieces.sentences, pieces.starts)
+    masked, rows, targets = mask_tokens(sentences, policy, seed=seed, epoch=epoch)
     labels = np.full(len(tokens), -1, dtype=np.int64)
     labels[rows] = targets
     return Packed(masked, labels, cu_seqlens, pieces.sentences)

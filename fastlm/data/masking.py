@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,23 +104,27 @@ class MaskPolicy:
 Masked = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
-def mask_tokens(
-    tokens: NDArray[np.int64],
-    cu_seqlens: NDArray[np.int64],
-    sentences: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    policy: MaskPolicy,
-    *,
-    seed: int,
-    epoch: int,
-) -> Masked:
+class Sentences(NamedTuple):
+    """Packed sentences to be masked.
+
+    Attributes:
+        tokens: (T,) int64, specials included.
+        cu_seqlens: (B+1,) int64, first row of each sentence.
+        ids: (B,) int64, in the store.
+        starts: (B,) int64, where in its stored sentence each begins (0, unless a long one was split).
+    """
+
+    tokens: NDArray[np.int64]
+    cu_seqlens: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+def mask_tokens(sentences: Sentences, policy: MaskPolicy, *, seed: int, epoch: int) -> Masked:
     """Masks packed sentences.
 
     Args:
-        tokens: (T,) int64, specials included.
-        cu_seqlens: (B+1,) int64, first row of each sentence.
-        sentences: (B,) int64, ids in the store.
-        starts: (B,) int64, where in its stored sentence each begins (0, unless a long one was split).
+        sentences: the tokens and where they come from.
         policy: rates and unit.
         seed: of the run.
         epoch: of the run; 0 for static masks.
@@ -128,13 +133,10 @@ def mask_tokens(
         inputs (T,), the tokens with the chosen ones replaced; target_rows (M,) ascending; targets (M,), the former ids.
     """
     if native is None:
-        return numpy_mask_tokens(tokens, cu_seqlens, sentences, starts, policy, seed=seed, epoch=epoch)
+        return numpy_mask_tokens(sentences, policy, seed=seed, epoch=epoch)
     rate, keep, keep_or_random = policy.thresholds
     masked: Masked = native.mask_tokens(
-        tokens,
-        cu_seqlens,
-        sentences,
-        starts,
+        *sentences,
         seed=seed & (2**64 - 1),
         epoch=epoch,
         unit=UNITS.index(policy.unit),
@@ -150,26 +152,18 @@ def mask_tokens(
     return masked
 
 
-def numpy_mask_tokens(
-    tokens: NDArray[np.int64],
-    cu_seqlens: NDArray[np.int64],
-    sentences: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    policy: MaskPolicy,
-    *,
-    seed: int,
-    epoch: int,
-) -> Masked:
+def numpy_mask_tokens(sentences: Sentences, policy: MaskPolicy, *, seed: int, epoch: int) -> Masked:
     """`mask_tokens` in numpy: the specification."""
+    tokens, cu_seqlens, ids, starts = sentences
     rate, keep, keep_or_random = policy.thresholds
     rows = np.flatnonzero(tokens >= policy.special_count)
     owner = np.searchsorted(cu_seqlens, rows, side="right") - 1
     places = rows - cu_seqlens[owner]
-    drawn = draws(seed, epoch, Stream.TOKEN, sentences[owner], starts[owner] + places)
-    dice = draws(seed, epoch, Stream.SENTENCE, sentences, starts)[:, 0]
+    drawn = draws(seed, epoch, Stream.TOKEN, ids[owner], starts[owner] + places)
+    dice = draws(seed, epoch, Stream.SENTENCE, ids, starts)[:, 0]
     begins_word = policy.word_starts[tokens[rows]]
     chosen = np.zeros(len(rows), dtype=np.bool_)
-    bounds = np.searchsorted(owner, np.arange(len(sentences) + 1))
+    bounds = np.searchsorted(owner, np.arange(len(ids) + 1))
     for index, (first, last) in enumerate(pairwise(bounds.tolist())):
         own = slice(first, last)
         candidates = _Sentence(drawn[own], places[own], begins_word[own], rate, int(dice[index]))

@@ -4,7 +4,15 @@
 its registered schema to its public function.
 """
 
-from fastlm.ops._backend import explain, load_native, native_fault, set_backend, use_backend
+from fastlm.ops._backend import (
+    cpu_isa_fault,
+    environment_fault,
+    explain,
+    load_native,
+    native_fault,
+    set_backend,
+    use_backend,
+)
 from fastlm.ops._checks import set_checks
 from fastlm.ops.attention import attention
 from fastlm.ops.cross_entropy import cross_entropy
@@ -16,7 +24,9 @@ load_native()  # after the schemas, so that a library of another fastlm is refus
 __all__ = [
     "LinearCrossEntropyOutput",
     "attention",
+    "cpu_isa_fault",
     "cross_entropy",
+    "environment_fault",
     "explain",
     "linear_cross_entropy",
     "native_fault",

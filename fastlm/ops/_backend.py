@@ -84,6 +84,28 @@ def native_fault() -> str | None:
     return _native_fault
 
 
+def cpu_isa_fault() -> str | None:
+    """Why the CPU kernels cannot run as FASTLM_CPU_ISA asks, with what there is instead, or None where they can."""
+    if _native_fault is not None:
+        return None
+    try:
+        torch.ops.fastlm.cpu_isa()
+    except RuntimeError as error:
+        line = str(error).strip().splitlines()[0]
+        return line[max(line.find("FASTLM_CPU_ISA"), 0) :]  # without the C++ place in front of it
+    return None
+
+
+def environment_fault() -> str | None:
+    """What is wrong with FASTLM_BACKEND or FASTLM_CPU_ISA, with what there is instead, or None.
+
+    Commands ask this before they begin; whoever calls an op gets its ValueError or RuntimeError.
+    """
+    if _environment is not None and _environment not in BACKENDS:
+        return f"FASTLM_BACKEND: {_environment!r} is no backend; choose one of {', '.join(BACKENDS)}"
+    return cpu_isa_fault()
+
+
 def set_backend(name: str | None) -> None:
     """Use one family for every op of this process; ``None`` returns to FASTLM_BACKEND or the best available.
 

@@ -136,9 +136,19 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def prune(run: Path, keep: int, protect: Iterable[int]) -> None:
-    """Removes all but the newest ``keep`` checkpoints and the protected steps; what cannot be removed stays."""
-    kept = {*steps(run)[-keep:], *protect}
+def prune(run: Path, keep: int, protect: Iterable[int], doubted: int = 0) -> None:
+    """Removes checkpoints; what cannot be removed stays.
+
+    Args:
+        run: run folder.
+        keep: how many of the newest stay.
+        protect: steps that stay besides.
+        doubted: those of this step and later do not count among the ``keep``, and only the newest of them stays;
+            0 doubts none.
+    """
+    found = steps(run)
+    good = [step for step in found if not doubted or step < doubted]
+    kept = {*good[-keep:], *found[-1:], *protect}
     for step, path in _folders(run).items():
         if step not in kept:
             try:

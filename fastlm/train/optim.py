@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fastlm.errors import CheckpointError, ConfigError
+from fastlm.errors import CheckpointError
 from fastlm.train.config import TrainConfig
 
 #: name of the choice -> class. ``adam-l2`` adds the decay to the gradient (Kingma & Ba 2015), ``adamw`` takes it off
@@ -18,8 +18,6 @@ OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "ad
 
 def build(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """The run's optimizer; weight decay acts on matrices (embeddings included), never on biases and norms."""
-    if max(config.beta1, config.beta2) >= 1:
-        raise ConfigError(f"--beta1 {config.beta1} and --beta2 {config.beta2} must be below 1")
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},

@@ -44,8 +44,10 @@ def machine(config: TrainConfig, world: World) -> Machine:
     """Resolves ``auto`` and applies threads and kernels to this process.
 
     Raises:
-        ConfigError: a device, dtype or backend that this machine does not have.
+        ConfigError: a device, dtype, backend or instruction set that this machine does not have.
     """
+    if fault := ops.environment_fault():
+        raise ConfigError(fault)
     device = _device(config, world)
     dtype = _dtype(config, device)
     if config.threads:

@@ -20,8 +20,10 @@ class Progress:
         epoch: passes over the training text, with a fraction.
         tokens, sentences: read so far, specials included in the tokens.
         seconds: wall time of training, evaluations and saves included.
+        closing_seconds: of them, what the last evaluation took with its save; time that the end needs again.
         skipped, skipped_in_a_row: steps whose loss or gradient was not finite.
         evaluated: the step of the last evaluation.
+        doubted: the step since which every evaluation gave a loss that is not finite; 0 when the last one's was.
         best_step, best_loss: the lowest validation loss that a checkpoint was saved for; 0 and None before one.
     """
 
@@ -31,9 +33,11 @@ class Progress:
     tokens: int = 0
     sentences: int = 0
     seconds: float = 0.0
+    closing_seconds: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
     evaluated: int = 0
+    doubted: int = 0
     best_step: int = 0
     best_loss: float | None = None
 

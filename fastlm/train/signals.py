@@ -1,18 +1,23 @@
 """Signals ask, the training loop answers between two steps.
 
-SIGINT and SIGTERM ask for a save and an end, SIGUSR1 for a save; a second SIGINT leaves at once.
+SIGINT and SIGTERM ask for a save and an end, SIGUSR1 for a save; a second SIGINT leaves at once. Before the first step
+there is nothing to save: SIGINT and SIGTERM end the process as they end any other, and SIGUSR1, which would, is noted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from collections.abc import Iterator
+from types import FrameType
 
 from fastlm.errors import FastlmError
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+SAVE = signal.SIGUSR1
 
 
 class Interrupted(FastlmError):
@@ -24,7 +29,7 @@ class Interrupted(FastlmError):
 
 
 class SignalWatch:
-    """While entered, records what was asked for (nothing outside the main thread, where Python forbids handlers).
+    """Records what was asked for, inside :meth:`noting`.
 
     Attributes:
         stop: number of the signal that asks for the end, 0 for none.
@@ -34,23 +39,20 @@ class SignalWatch:
     def __init__(self) -> None:
         self.stop = 0
         self.save = False
-        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> SignalWatch:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+    @contextlib.contextmanager
+    def noting(self, *numbers: int) -> Iterator[None]:
+        """While entered, these signals are noted (none outside the main thread, where Python forbids handlers)."""
+        main = threading.current_thread() is threading.main_thread()
+        previous = {number: signal.signal(number, self._note) for number in numbers if main}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1:
+        if number == SAVE:
             self.save = True
         elif number == signal.SIGINT and self.stop == signal.SIGINT:
             _leave_at_once()

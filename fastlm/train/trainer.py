@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from fastlm.batch import Batch, Step
@@ -27,7 +28,7 @@ from fastlm.train.evaluate import evaluate
 from fastlm.train.metrics import Interval, MetricsWriter, Score, Scores
 from fastlm.train.schedule import learning_rate
 from fastlm.train.setup import Ready
-from fastlm.train.signals import Interrupted, SignalWatch
+from fastlm.train.signals import SAVE, STOPS, Interrupted, SignalWatch
 from fastlm.train.step import StepResult
 from fastlm.train.tracker import TensorBoard, Tracker
 
@@ -56,9 +57,10 @@ def train(config: RunConfig, *, console: Console | None = None) -> Path:
     """
     world = distributed.world()
     shown = display.make(console, world.main)
-    with contextlib.ExitStack() as stack:
+    signals = SignalWatch()
+    with signals.noting(SAVE), contextlib.ExitStack() as stack:
         ready = setup.prepare(config, world, shown, stack)
-        with SignalWatch() as signals, shown.running():
+        with signals.noting(*STOPS), shown.running():
             trainer = Trainer(ready, shown, signals, stack)
             trainer.run()
         if world.main:
@@ -81,7 +83,6 @@ class Trainer:
         self.scores: Scores | None = None  # of the last evaluation
         self.dirty = False  # something happened that no checkpoint holds
         self.failed_saves = 0
-        self.closing_seconds = 0.0  # what the last evaluation and save took
         self.shown_line: dict[str, Any] = {}
         self.started = time.monotonic() - self.progress.seconds
         self.first_step, self.first_seconds = self.progress.step, self.progress.seconds
@@ -96,11 +97,14 @@ class Trainer:
             NonFinite, SaveFailed: the run cannot go on.
         """
         progress = self.progress
-        if progress.step and self.rhythm.total_steps and progress.step >= self.rhythm.total_steps:
-            self.shown.say(f"already at step {progress.step:,} of {self.rhythm.total_steps:,}: nothing left to train")
+        done = self._done_before()
+        if done:
+            self.shown.say(f"already at {done}: nothing left to train")
+        if progress.doubted:
+            self._warn_of_doubt()
         # A run that was stopped between a step and its evaluation makes up for it.
-        self._after(final=self._finished(), resumed=True)
-        if self._finished():
+        self._after(final=bool(done), resumed=True)
+        if done:
             return
         steps = self.ready.loader.steps(progress.step)  # closed with the loader
         while not self._finished():
@@ -120,10 +124,24 @@ class Trainer:
     def _finished(self) -> bool:
         return bool(self.rhythm.total_steps) and self.progress.step >= self.rhythm.total_steps
 
+    def _time_up(self, seconds: float) -> bool:
+        """Whether a run of so many seconds has none left but for its last evaluation and save."""
+        limit = self.config.max_minutes * 60
+        return limit > 0 and seconds + self.progress.closing_seconds >= limit
+
+    def _done_before(self) -> str:
+        """The limit that the run had reached when it was saved, in words; empty when it has steps left."""
+        progress = self.progress
+        if progress.step and self._finished():
+            return f"step {progress.step:,} of {self.rhythm.total_steps:,}"
+        # By the saved times, not this rank's clock: every rank must decide the same.
+        if self._time_up(progress.seconds):
+            return f"step {progress.step:,}, where --max-minutes {self.config.max_minutes:g} is used up"
+        return ""
+
     def _asks(self) -> tuple[float, ...]:
         """What this rank asks of all: SIGINT, SIGTERM, a save, the end of its time."""
-        limit = self.config.max_minutes * 60
-        time_up = limit > 0 and self._seconds() + self.closing_seconds >= limit
+        time_up = self._time_up(self._seconds())
         save, self.signals.save = self.signals.save, False
         stop = self.signals.stop
         return float(stop == signal.SIGINT), float(stop == signal.SIGTERM), float(save), float(time_up)
@@ -152,7 +170,7 @@ class Trainer:
         if self.dirty and (final or save or stop or rhythm.due(rhythm.save_every, step)):
             self._save(last=final or stop > 0)
         if evaluation_due:
-            self.closing_seconds = time.monotonic() - begun
+            progress.closing_seconds = time.monotonic() - begun
         if stop:
             raise Interrupted(
                 f"stopped by {signal.Signals(stop).name} after step {step:,}, which is saved; "
@@ -216,16 +234,32 @@ class Trainer:
             scores = evaluate(self.ready.model, watched(), self.ready.store, dtype=machine.dtype, world=self.world)
         except _Cut:
             return self.signals.stop
+        tokens = int(self.world.sum(torch.tensor(read, device=machine.device)))
         progress.evaluated = progress.step
         progress.seconds = self._seconds()
         self.scores, self.dirty = scores, True
         groups = {"languages": scores.languages, "domains": scores.domains}
         self._write(
-            self._line("valid", scores.overall, read, time.monotonic() - begun)
+            self._line("valid", scores.overall, tokens, time.monotonic() - begun)
             | {kind: {name: s.fields(*PER_GROUP) for name, s in found.items()} for kind, found in groups.items()}
         )
         self.shown.evaluated(progress.step, scores, self._improved())
+        if math.isfinite(scores.overall.loss) or not scores.overall.targets:  # without targets there is no loss
+            progress.doubted = 0
+        else:
+            progress.doubted = progress.doubted or progress.step
+            self._warn_of_doubt()
         return 0
+
+    def _warn_of_doubt(self) -> None:
+        """Says that the last evaluation's loss is not finite, and which checkpoint came before such losses."""
+        run, progress = self.ready.run.path, self.progress
+        good = [step for step in checkpoint.steps(run) if step < progress.doubted]
+        kept = f"--resume {checkpoint.folder(run, good[-1])} goes back to the last one" if good else "there is none yet"
+        self.shown.warn(
+            f"step {progress.evaluated:,}: the validation loss is not finite; checkpoints from here on take no good "
+            f"one's place: {kept}"
+        )
 
     def _improved(self) -> bool:
         """Whether the evaluation of this very step is the best so far."""
@@ -288,7 +322,7 @@ class Trainer:
             return
         self.failed_saves = 0
         # The one this process started from may still be read by whoever pointed at it.
-        checkpoint.prune(run, self.config.keep, protect=(progress.best_step, self.first_step))
+        checkpoint.prune(run, self.config.keep, (progress.best_step, self.first_step), progress.doubted)
 
     def _save_failed(self, error: OSError, last: bool) -> None:
         self.failed_saves += 1

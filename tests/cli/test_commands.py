@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fastlm.cli.main import main
 from fastlm.data.demo import generate
+from fastlm.ops import _backend
 
 TINY = ["--layers", "2", "--d-model", "32", "--heads", "2", "--ff", "64", "--vocab-size", "600", "--lr", "3e-3"]
 SHORT = ["--max-steps", "30", "--warmup", "5", "--batch-size", "32", "--eval-every", "15", "--threads", "1"]
@@ -125,3 +128,42 @@ def test_faults_are_one_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("fastlm: error: ")
     assert message in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--run", "{new}", *TINY],
+        ["eval", "{encoder}"],
+        ["fill", "{encoder}", "[MASK]"],
+        ["generate", "{decoder}", "a"],
+    ],
+)
+def test_an_unknown_backend_in_the_environment_is_one_line(
+    workspace: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_backend, "_environment", "fast")  # it is read once, when fastlm.ops is imported
+    named = {"{" + name + "}": str(workspace / name) for name in ("encoder", "decoder", "new")}
+    assert main([named.get(word, word) for word in words]) == 2
+    error = "fastlm: error: FASTLM_BACKEND: 'fast' is no backend; choose one of native, triton, reference\n"
+    assert capsys.readouterr().err == error
+    assert not (workspace / "new").exists()
+
+
+@pytest.mark.skipif(_backend.native_fault() is not None, reason="the native library is not built")
+@pytest.mark.parametrize("command", ["train", "fill"])  # the two places that ask
+def test_an_instruction_set_that_is_not_here_is_one_line(workspace: Path, command: str) -> None:
+    """In a process of its own, because the choice is made once."""
+    words = {"train": ["--run", "new", *TINY, "--max-steps", "1"], "fill": [str(workspace / "encoder"), "[MASK]"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastlm.cli.main", command, *words[command]],
+        capture_output=True,
+        text=True,
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "FASTLM_CPU_ISA": "sse9"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    error = "fastlm: error: FASTLM_CPU_ISA: 'sse9' is not available; this build and processor have portable"
+    assert done.stderr.startswith(error)
+    assert len(done.stderr.splitlines()) == 1
+    assert not (workspace / "new").exists()

@@ -64,6 +64,10 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         (["--mask-rate", "1.5"], "0 to 1"),
         (["--mask-rate", "nan"], "0 to 1"),
         (["--mask-rate", "-0.1"], "0 to 1"),
+        (["--beta1", "1"], "--beta1: 1.0 is outside the allowed range: 0 or more and below 1"),
+        (["--beta2", "1.0"], "0 or more and below 1"),
+        (["--beta2", "nan"], "0 or more and below 1"),
+        (["--beta2", "-0.1"], "0 or more and below 1"),
         (["--d-model", "100"], "not a multiple of --heads"),
         (["--d-model", "64", "--heads", "8"], "head width 8"),
         (["--d-model"], "expected one argument"),
@@ -132,3 +136,15 @@ def test_broken_pipe_is_silent() -> None:
     )
     assert done.stdout.startswith("usage")
     assert done.stderr == ""
+
+
+def test_sigusr1_is_harmless_before_torch_is_there() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from fastlm.cli import main, train\n"
+        "def resumed(config):\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1); sys.exit('torch' in sys.modules)\n"
+        "train._resumed = resumed\n"
+        "main.main(['train', '--run', 'any', '--resume', 'auto'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+import torch._dynamo.testing
 
 from fastlm import ops
 from fastlm.ops import _backend

@@ -122,10 +122,10 @@ def run(no_charts: None) -> Callable[[RunConfig], str]:
 
 @pytest.fixture
 def spawn(make_config: Callable[..., RunConfig]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Trains in another process; ``KILL``, ``TERM`` and ``INT`` name the step at which it gets the signal."""
+    """Trains in another process; ``KILL``, ``TERM``, ``INT`` and ``USR1`` name the step at which it gets the signal."""
 
     def go(*, launcher: tuple[str, ...] = (), **values: Any) -> subprocess.CompletedProcess[str]:
-        signals = {name: values.pop(name) for name in ("KILL", "TERM", "INT", "RANK") if name in values}
+        signals = {name: values.pop(name) for name in ("KILL", "TERM", "INT", "USR1", "RANK") if name in values}
         plain = {key: value for part in as_dict(make_config(**values)).values() for key, value in part.items()}
         settings = json.dumps({**plain, **signals})
         command = [sys.executable, *launcher, str(Path(__file__).with_name("train_process.py")), settings]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fastlm.config import update
-from fastlm.errors import CheckpointError, ConfigError
+from fastlm.errors import CheckpointError
 from fastlm.train import optim
 from fastlm.train.config import RunConfig, TrainConfig
 
@@ -68,8 +68,3 @@ def test_state_of_another_model_is_refused() -> None:
         optim.load_state_tensors(optim.build(net, config()), net, {"exp_avg/9.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match=r"exp_avg/1.weight is \(2, 2\), the model's is \(4, 4\)"):
         optim.load_state_tensors(optim.build(net, config()), net, {"exp_avg/1.weight": torch.zeros(2, 2)})
-
-
-def test_beta_of_one_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must be below 1"):
-        optim.build(model(), config(beta2=1.0))

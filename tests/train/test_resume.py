@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastlm.errors import CheckpointError
-from fastlm.train import checkpoint, metrics
+from fastlm.train import checkpoint, metrics, trainer
 from fastlm.train.config import RunConfig
 from fastlm.train.signals import Interrupted
 from fastlm.train.step import Stepper
@@ -80,6 +81,28 @@ def test_resuming_a_finished_run_changes_nothing(make_config: MakeConfig, run: R
     before = learnt(tmp_path / "run"), weights(tmp_path / "run")
     assert "nothing left to train" in run(make_config(resume="auto"))
     assert (learnt(tmp_path / "run"), weights(tmp_path / "run")) == before
+
+
+def test_resuming_a_run_whose_time_is_used_up_trains_no_step(
+    make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, slow = trainer.evaluate, [0.8]
+
+    def evaluate(*arguments: Any, **options: Any) -> Any:
+        time.sleep(slow.pop() if slow else 0)
+        return plain(*arguments, **options)
+
+    # The first evaluation makes the run leave time for another such, which the last does not take.
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    values = {"max_steps": 0, "max_minutes": 1.2 / 60, "eval_every": 1}
+    run(make_config(**values))
+    before = learnt(tmp_path / "run"), weights(tmp_path / "run")
+    for _ in range(2):
+        said = run(make_config(**values, resume="auto"))
+        assert "where --max-minutes 0.02 is used up: nothing left to train" in said
+        assert (learnt(tmp_path / "run"), weights(tmp_path / "run")) == before
+    run(make_config(**{**values, "max_minutes": 1.0, "max_steps": 40}, resume="auto"))
+    assert checkpoint.steps(tmp_path / "run")[-1] == 40  # more time is training time again
 
 
 def test_resume_auto_without_a_checkpoint_starts(make_config: MakeConfig, run: Run, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 
-from fastlm.train.signals import Interrupted, SignalWatch
+from fastlm.train.signals import SAVE, STOPS, Interrupted, SignalWatch
 
 
 def test_signals_are_noted_and_handlers_given_back() -> None:
-    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    with SignalWatch() as watch:
+    before = [signal.getsignal(n) for n in (*STOPS, SAVE)]
+    watch = SignalWatch()
+    with watch.noting(SAVE), watch.noting(*STOPS):
         assert (watch.stop, watch.save) == (0, False)
         os.kill(os.getpid(), signal.SIGUSR1)
         assert (watch.stop, watch.save) == (0, True)
@@ -21,13 +22,13 @@ def test_signals_are_noted_and_handlers_given_back() -> None:
         assert watch.stop == signal.SIGTERM
         os.kill(os.getpid(), signal.SIGINT)
         assert watch.stop == signal.SIGINT
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+    assert [signal.getsignal(n) for n in (*STOPS, SAVE)] == before
 
 
 def test_a_second_sigint_leaves_at_once() -> None:
     code = (
-        "import os, signal; from fastlm.train.signals import SignalWatch\n"
-        "with SignalWatch():\n"
+        "import os, signal; from fastlm.train.signals import STOPS, SignalWatch\n"
+        "with SignalWatch().noting(*STOPS):\n"
         "    os.kill(os.getpid(), signal.SIGINT); print('first', flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); print('second', flush=True)"
     )
@@ -40,7 +41,7 @@ def test_other_threads_leave_the_handlers_alone() -> None:
     seen = []
 
     def inside() -> None:
-        with SignalWatch():
+        with SignalWatch().noting(*STOPS):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=inside)

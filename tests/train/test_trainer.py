@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import math
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 
 from fastlm.config import as_dict
 from fastlm.errors import CheckpointError, ConfigError
-from fastlm.train import checkpoint, metrics, plan, trainer
+from fastlm.train import checkpoint, distributed, metrics, plan, trainer
 from fastlm.train.config import RunConfig
 from fastlm.train.nonfinite import NonFinite
 from fastlm.train.signals import Interrupted
@@ -23,6 +26,7 @@ from fastlm.train.step import Stepper
 
 MakeConfig = Callable[..., RunConfig]
 Run = Callable[[RunConfig], str]
+Spawn = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def after_step(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[Stepper], Any]) -> None:
@@ -139,6 +143,18 @@ def test_usr1_saves_and_goes_on(
     assert checkpoint.steps(tmp_path / "run") == [2, 3, 6]
 
 
+def test_usr1_while_the_text_is_prepared_is_answered_after_the_first_step(spawn: Spawn, tmp_path: Path) -> None:
+    done = spawn(USR1=0, keep=10)
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.steps(tmp_path / "run") == [1, 3, 6]
+
+
+def test_sigterm_while_the_text_is_prepared_ends_the_process(spawn: Spawn, tmp_path: Path) -> None:
+    done = spawn(TERM=0)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert not checkpoint.steps(tmp_path / "run")
+
+
 def test_a_signal_cuts_an_evaluation_short(
     make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +226,70 @@ def test_bad_steps_with_good_ones_between_stop_nothing(
 
     monkeypatch.setattr(Stepper, "run", every_other)
     assert "6 steps skipped" in run(make_config(max_steps=12, eval_every=12))
+
+
+def test_the_speed_of_an_evaluation_is_that_of_all_ranks(
+    make_config: MakeConfig, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    plain, batches = trainer.Trainer._line, trainer.setup.validation_batches
+
+    def line(self: trainer.Trainer, split: str, score: Any, tokens: int, seconds: float) -> dict[str, Any]:
+        if split == "valid":
+            own = sum(len(batch.tokens) for batch in batches(self.ready))
+            counted.extend((tokens, own))
+        return plain(self, split, score, tokens, seconds)
+
+    monkeypatch.setattr(trainer.Trainer, "_line", line)
+    monkeypatch.setattr(distributed.World, "sum", lambda self, values: values.mul_(2))  # as with an equal second rank
+    run(make_config(max_steps=1))
+    tokens, own = counted
+    assert tokens == 2 * own > 0
+
+
+def spoil_evaluations(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
+    """Makes the validation loss of some evaluations (the n-th, from 1) NaN."""
+    plain, count = trainer.evaluate, itertools.count(1)
+
+    def evaluate(*arguments: Any, **options: Any) -> metrics.Scores:
+        scores = plain(*arguments, **options)
+        if next(count) not in steps:
+            return scores
+        return dataclasses.replace(scores, overall=dataclasses.replace(scores.overall, loss=math.nan))
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+
+
+def test_states_of_no_finite_validation_loss_take_no_good_checkpoints_place(
+    make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_evaluations(monkeypatch, range(5, 100))
+    said = run(make_config(max_steps=8, eval_every=1, keep=2))
+    good = checkpoint.folder(tmp_path / "run", 4)
+    for step in (5, 6, 7, 8):
+        assert f"warning: step {step}: the validation loss is not finite; " in said
+    assert said.count(f"--resume {good} goes back to the last one") == 4
+    best = checkpoint.best_step(tmp_path / "run")
+    assert best is not None and best <= 4
+    assert checkpoint.steps(tmp_path / "run") == sorted({best, 3, 4, 8})
+    # What was doubted stays so over a resume, which says it at once.
+    said = run(make_config(max_steps=10, eval_every=1, keep=2, resume="auto"))
+    assert said.count("warning: step 8: the validation loss is not finite") == 1
+    assert checkpoint.steps(tmp_path / "run") == sorted({best, 3, 4, 8, 10})
+
+
+def test_a_validation_loss_that_is_finite_again_ends_the_doubt(
+    make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_evaluations(monkeypatch, range(1, 3))
+    said = run(make_config(max_steps=8, eval_every=1, keep=2))
+    assert said.count("there is none yet") == 2
+    assert checkpoint.steps(tmp_path / "run") == sorted({checkpoint.best_step(tmp_path / "run"), 7, 8})
+
+
+def test_no_held_out_text_is_no_doubt(make_config: MakeConfig, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer.setup, "validation_batches", lambda ready: iter(()))
+    assert "not finite" not in run(make_config())
 
 
 def fail_saves(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:

@@ -1,6 +1,7 @@
 """Run by tests in a process of its own: trains with the settings of a JSON object.
 
-``KILL``, ``TERM`` or ``INT`` is a step at which the process gets that signal; ``RANK`` says in which rank.
+``KILL``, ``TERM``, ``INT`` or ``USR1`` is a step at which the process gets that signal, 0 for before its text is
+prepared; ``RANK`` says in which rank.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from fastlm.config import update
 from fastlm.errors import FastlmError
-from fastlm.train import trainer
+from fastlm.train import setup, trainer
 from fastlm.train.config import RunConfig
 from fastlm.train.step import Stepper
 
@@ -30,11 +31,26 @@ def die_at(step: int, number: int, rank: str) -> None:
     Stepper.run = watched  # type: ignore[method-assign]
 
 
+def die_before_the_text(number: int) -> None:
+    """Sends this process a signal when it asks for the text."""
+    plain = setup.prepared
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return plain(*arguments, **options)
+
+    setup.prepared = watched
+
+
 def main() -> int:
     values: dict[str, Any] = json.loads(sys.argv[1])
-    for name, number in (("KILL", signal.SIGKILL), ("TERM", signal.SIGTERM), ("INT", signal.SIGINT)):
+    for name in ("KILL", "TERM", "INT", "USR1"):
         if name in values:
-            die_at(values.pop(name), number, values.pop("RANK", os.environ.get("RANK", "")))
+            step, number = values.pop(name), signal.Signals[f"SIG{name}"]
+            if step:
+                die_at(step, number, values.pop("RANK", os.environ.get("RANK", "")))
+            else:
+                die_before_the_text(number)
     trainer.plot = lambda runs, out: []
     try:
         trainer.train(update(RunConfig(), values))
