@@ -8,16 +8,20 @@ from fastlm.ops._backend import explain, load_native, native_fault, set_backend,
 from fastlm.ops._checks import set_checks
 from fastlm.ops.attention import attention
 from fastlm.ops.cross_entropy import cross_entropy
+from fastlm.ops.layer_norm import DropoutAddLayerNormOutput, dropout_add_layer_norm, layer_norm
 from fastlm.ops.linear_cross_entropy import LinearCrossEntropyOutput, linear_cross_entropy
 from fastlm.ops.softmax import softmax
 
 load_native()  # after the schemas, so that a library of another fastlm is refused here and remembered as the reason
 
 __all__ = [
+    "DropoutAddLayerNormOutput",
     "LinearCrossEntropyOutput",
     "attention",
     "cross_entropy",
+    "dropout_add_layer_norm",
     "explain",
+    "layer_norm",
     "linear_cross_entropy",
     "native_fault",
     "set_backend",
