@@ -2,6 +2,9 @@
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
+
+#include <cmath>
+#include <optional>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -50,17 +53,25 @@ inline cpu::RowLayout row_layout(Tensor& tensor) {
   return layout;
 }
 
+// Words of Philox below round(p 2^32) drop, and the others are divided by the exact share that is kept.
+inline cpu::Dropout make_dropout(double p, int64_t seed) {
+  STD_TORCH_CHECK(p >= 0.0 && p <= 1.0, "dropout_p: ", p, " is outside [0, 1]");
+  const double threshold = std::nearbyint(p * 0x1p32), kept = 1.0 - threshold * 0x1p-32;
+  return {static_cast<uint64_t>(threshold), kept > 0.0 ? static_cast<float>(1.0 / kept) : 0.0f,
+          static_cast<uint64_t>(seed)};
+}
+
 // Outputs beyond this size leave the caches before anything reads them, and are written around them.
 inline constexpr int64_t kStreamBytes = int64_t{8} << 20;
 inline bool should_stream(const Tensor& out) {
   return out.numel() * static_cast<int64_t>(out.element_size()) >= kStreamBytes;
 }
 
-// An uninitialised contiguous tensor of like's shape and dtype. The allocator takes a large one fresh from the system,
-// and touching it in 4 KiB pages costs several times what writing it does: huge pages are asked for where there are
-// any.
-inline Tensor new_output(const Tensor& like) {
-  Tensor out = torch::stable::new_empty(like, like.sizes());
+// An uninitialised contiguous tensor of like's shape, and its dtype unless another is given. The allocator takes a
+// large one fresh from the system, and touching it in 4 KiB pages costs several times what writing it does: huge pages
+// are asked for where there are any.
+inline Tensor new_output(const Tensor& like, std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+  Tensor out = torch::stable::new_empty(like, like.sizes(), dtype);
 #ifdef __linux__
   if (should_stream(out)) {
     constexpr uintptr_t kPage = 4096;

@@ -69,10 +69,10 @@ cpu::AttentionShape shape_of(const Tensor& q, const Tensor& k, const Tensor& v, 
   shape.v = input(v);
   shape.causal = options.causal;
   shape.scale = static_cast<float>(options.scale);
-  shape.dropout_threshold = static_cast<uint64_t>(std::nearbyint(options.dropout_p * 0x1p32));
-  const double kept = 1.0 - static_cast<double>(shape.dropout_threshold) * 0x1p-32;
-  shape.keep_scale = kept > 0.0 ? static_cast<float>(1.0 / kept) : 0.0f;
-  shape.dropout_seed = static_cast<uint64_t>(options.dropout_seed);
+  const cpu::Dropout dropout = make_dropout(options.dropout_p, options.dropout_seed);
+  shape.dropout_threshold = dropout.threshold;
+  shape.keep_scale = dropout.keep_scale;
+  shape.dropout_seed = dropout.seed;
   return shape;
 }
 

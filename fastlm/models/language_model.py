@@ -20,6 +20,7 @@ from fastlm.nn.attention import RotaryPositions, Sequences, select_queries
 from fastlm.nn.block import Block
 from fastlm.nn.embedding import PackedEmbedding
 from fastlm.nn.head import build_head
+from fastlm.nn.norm import Stream, StreamNorm
 
 EMBEDDING_STD = 0.02
 ROWS_PER_SHAPE = 64  # 1 % of a batch of 256 sentences is wasted
@@ -66,7 +67,7 @@ class LanguageModel(nn.Module):
             )
             for _ in range(c.layers)
         )
-        self.final_norm = nn.LayerNorm(c.d_model) if c.norm == "pre" else nn.Identity()
+        self.final_norm = StreamNorm(c.d_model, c.dropout) if c.norm == "pre" else None
         self.head = build_head(c.head, c.d_model, c.vocab_size)
         self._trunk: Callable[..., Tensor] = _run_trunk
         self._initialise()
@@ -80,7 +81,10 @@ class LanguageModel(nn.Module):
     def hidden_states(
         self, tokens: Tensor, positions: Tensor, cu_seqlens: Tensor, max_seqlen: int, rows: Tensor | None = None
     ) -> Tensor:
-        """The blocks' output after the final LayerNorm, (T, d), or (M, d) at ``rows``. Arguments as :meth:`forward`."""
+        """The blocks' output after the final LayerNorm, (T, d), or (M, d) at ``rows``. Arguments as :meth:`forward`.
+
+        Pre-LN's comes in the dtype that the head's product takes: autocast's where it is on.
+        """
         if max_seqlen > self.config.seq_len:
             raise ValueError(
                 f"a sequence of {max_seqlen} tokens does not fit the model's seq_len of {self.config.seq_len}; "
@@ -170,15 +174,15 @@ def _run_trunk(
     rotation = None if model.rotary is None else model.rotary(positions)
     sequences = Sequences(cu_seqlens, max_seqlen, rotation)
     queries = None if rows is None else select_queries(rows, sequences)
-    x = model.embedding(tokens, positions)
     *blocks, last = model.blocks
+    final_seed = dropout_seed + Block.SEEDS * len(model.blocks)
+    stream = Stream(model.embedding(tokens, positions, final_seed + 1))
     for i, block in enumerate(blocks):
-        x = block(x, sequences, dropout_seed=dropout_seed + i)
-    x = last(x, sequences, None if model.causal else queries, dropout_seed=dropout_seed + len(blocks))
+        stream = block(stream, sequences, dropout_seed=dropout_seed + Block.SEEDS * i)
+    stream = last(stream, sequences, None if model.causal else queries, dropout_seed=final_seed - Block.SEEDS)
     if model.causal and rows is not None:
-        x = x[rows]
-    normed: Tensor = model.final_norm(x)
-    return normed
+        stream = stream.at(rows)
+    return stream.residual if model.final_norm is None else model.final_norm(stream, final_seed).y
 
 
 def _keeps_shapes(device: str) -> bool:
@@ -209,5 +213,5 @@ def _check_ascending(rows: Tensor) -> None:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _draw_seed() -> int:
-    """The seed of one forward pass's attention dropout, from PyTorch's default CPU generator (`torch.manual_seed`)."""
+    """The seed of one forward pass's dropout, from PyTorch's default CPU generator (`torch.manual_seed`)."""
     return int(torch.randint(2**62, (), dtype=torch.int64))

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from fastlm.nn.attention import Queries, SelfAttention, Sequences
 from fastlm.nn.mlp import MLP
+from fastlm.nn.norm import Stream, StreamNorm
 
 
 class Block(nn.Module):
     """Attention and feed-forward, each in a residual branch with dropout; LayerNorm (eps 1e-5) before or after it.
 
     ``pre`` normalises what a branch reads (Xiong et al. 2020, https://arxiv.org/abs/2002.04745); ``post`` normalises
-    the sum, as the original transformer and BERT do.
+    the sum, as the original transformer and BERT do. Either way each norm closes the sum before it. A pre-norm block
+    therefore leaves its last branch pending in the stream, for the next block or the final norm; a post-norm block
+    leaves nothing.
     """
+
+    SEEDS = 2  # a block's dropout takes this many seeds: its own and the next one
 
     def __init__(
         self, d_model: int, heads: int, ff: int, *, causal: bool, activation: str, norm: str, dropout: float
     ) -> None:
         super().__init__()
         self.pre = norm == "pre"
-        self.dropout = dropout
-        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention_norm = StreamNorm(d_model, dropout)
         self.attention = SelfAttention(d_model, heads, causal=causal, dropout=dropout)
-        self.mlp_norm = nn.LayerNorm(d_model)
+        self.mlp_norm = StreamNorm(d_model, dropout)
         self.mlp = MLP(d_model, ff, activation=activation)
 
     def forward(
-        self, x: Tensor, sequences: Sequences, queries: Queries | None = None, dropout_seed: int | None = None
-    ) -> Tensor:
-        """(T, d) -> (T, d), or (M, d) where ``queries`` names the only rows that are needed.
+        self, stream: Stream, sequences: Sequences, queries: Queries | None = None, dropout_seed: int = 0
+    ) -> Stream:
+        """A stream of T rows to one of T, or of the M rows that ``queries`` names, if only these are needed.
 
-        Then only the keys and values are computed for all T rows. ``dropout_seed`` is the attention's.
+        Then only the keys and values are computed for all T rows. Dropout takes ``dropout_seed`` for attention and for
+        the first norm (whose masks differ under one seed), the number after it for the second.
         """
-        kept = x if queries is None else x[queries.rows]
-        if self.pre:
-            kept = kept + self._drop(self.attention(self.attention_norm(x), sequences, queries, dropout_seed))
-            return kept + self._drop(self.mlp(self.mlp_norm(kept)))
-        kept = self.attention_norm(kept + self._drop(self.attention(x, sequences, queries, dropout_seed)))
-        y: Tensor = self.mlp_norm(kept + self._drop(self.mlp(kept)))
-        return y
+        run = self._pre if self.pre else self._post
+        return run(stream, sequences, queries, dropout_seed)
 
-    def _drop(self, branch: Tensor) -> Tensor:
-        return F.dropout(branch, self.dropout, self.training)
+    def _pre(self, stream: Stream, sequences: Sequences, queries: Queries | None, seed: int) -> Stream:
+        y, x = self.attention_norm(stream, seed)
+        branch = self.attention(y, sequences, queries, seed)
+        kept = x if queries is None else x[queries.rows]
+        y, x = self.mlp_norm(Stream(kept, branch), seed + 1)
+        return Stream(x, self.mlp(y))
+
+    def _post(self, stream: Stream, sequences: Sequences, queries: Queries | None, seed: int) -> Stream:
+        x = stream.residual
+        branch = self.attention(x, sequences, queries, seed)
+        kept = x if queries is None else x[queries.rows]
+        # The norm's result is the next residual, which keeps its precision under autocast.
+        y, _ = self.attention_norm(Stream(kept, branch), seed, x.dtype)
+        y, _ = self.mlp_norm(Stream(y, self.mlp(y)), seed + 1, x.dtype)
+        return Stream(y)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fastlm import ops
 
 
 def sinusoids(seq_len: int, d_model: int) -> Tensor:
@@ -42,11 +43,19 @@ class PackedEmbedding(nn.Module):
             self.register_buffer("sinusoids", sinusoids(seq_len, d_model) * (std * 2**0.5), persistent=False)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """(T,) ids and (T,) places -> (T, d)."""
+    def forward(self, tokens: Tensor, positions: Tensor, dropout_seed: int | None = None) -> Tensor:
+        """(T,) ids and (T,) places -> (T, d), in the tables' dtype; ``dropout_seed`` decides what is dropped."""
         x = self.tokens(tokens)
         if self.kind == "learned":
             x = x + self.positions(positions)
         elif self.kind == "sinusoidal":
             x = x + self.sinusoids[positions]
-        return F.dropout(self.norm(x), self.dropout, self.training)
+        return ops.layer_norm(
+            x,
+            self.norm.weight,
+            self.norm.bias,
+            eps=self.norm.eps,
+            dropout_p=self.dropout if self.training else 0.0,
+            dropout_seed=dropout_seed,
+            dtype=x.dtype,
+        )

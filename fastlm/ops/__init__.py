@@ -16,18 +16,22 @@ from fastlm.ops._backend import (
 from fastlm.ops._checks import set_checks
 from fastlm.ops.attention import attention
 from fastlm.ops.cross_entropy import cross_entropy
+from fastlm.ops.layer_norm import DropoutAddLayerNormOutput, dropout_add_layer_norm, layer_norm
 from fastlm.ops.linear_cross_entropy import LinearCrossEntropyOutput, linear_cross_entropy
 from fastlm.ops.softmax import softmax
 
 load_native()  # after the schemas, so that a library of another fastlm is refused here and remembered as the reason
 
 __all__ = [
+    "DropoutAddLayerNormOutput",
     "LinearCrossEntropyOutput",
     "attention",
     "cpu_isa_fault",
     "cross_entropy",
+    "dropout_add_layer_norm",
     "environment_fault",
     "explain",
+    "layer_norm",
     "linear_cross_entropy",
     "native_fault",
     "set_backend",

@@ -75,6 +75,12 @@ def check_targets(targets: Tensor, rows_name: str, rows: Tensor, classes: int, i
             )
 
 
+def check_dropout(dropout_p: float) -> None:
+    """Refuse a probability outside [0, 1]."""
+    if not 0.0 <= dropout_p <= 1.0:
+        raise ValueError(f"dropout_p: {dropout_p} is outside [0, 1]")
+
+
 def check_loss_options(label_smoothing: float, reduction: str) -> None:
     """Refuse a smoothing outside [0, 1] and an unknown reduction."""
     if not 0.0 <= label_smoothing <= 1.0:

@@ -14,7 +14,8 @@ from fastlm.ops import _backend, reference
 from fastlm.ops._autocast import autocast_dtype, without_autocast
 from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
 from fastlm.ops._blocks import check_lengths, readable
-from fastlm.ops._checks import check_float, check_like, native_dtype
+from fastlm.ops._checks import check_dropout, check_float, check_like, native_dtype
+from fastlm.ops.philox import draw_seed
 
 NATIVE_HEAD_DIMS = range(16, 129, 8)
 
@@ -129,14 +130,13 @@ def attention(
             f"cu_seqlens_k: describes {cu_seqlens_k.shape[0] - 1} sequences, but cu_seqlens_q "
             f"{cu_seqlens_q.shape[0] - 1}; every query sequence needs its key sequence, which may be empty"
         )
-    if not 0.0 <= dropout_p <= 1.0:
-        raise ValueError(f"dropout_p: {dropout_p} is outside [0, 1]")
+    check_dropout(dropout_p)
     if max_seqlen_q < 0 or max_seqlen_k < 0:
         raise ValueError(f"max_seqlen: {max_seqlen_q} (q) and {max_seqlen_k} (k) must not be negative")
     if dropout_p == 0.0:
         dropout_seed = 0
     elif dropout_seed is None:
-        dropout_seed = _draw_seed()
+        dropout_seed = draw_seed()
     scale = 1.0 / math.sqrt(max(1, q.shape[2])) if scale is None else float(scale)
     if (dtype := autocast_dtype(q.device.type)) is not None:
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
@@ -176,12 +176,6 @@ def _check_values(
 
 def _or_else(cu_seqlens: Tensor | None, default: Tensor) -> Tensor:
     return default if cu_seqlens is None else cu_seqlens
-
-
-def _draw_seed() -> int:
-    if torch.compiler.is_compiling():
-        raise ValueError("dropout_seed: missing; under torch.compile pass an integer, new for every step")
-    return int(torch.randint(2**63 - 1, (), dtype=torch.int64))
 
 
 def _native_head_dim(q: Tensor) -> str | None:

@@ -1,4 +1,4 @@
-"""The dropout mask of attention: counter-based, so that every backend and every tiling draws the same bits.
+"""Dropout masks: counter-based, so that every backend, every tiling and every thread draws the same bits.
 
 Generator: Philox4x32 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), with
 7 rounds, the fewest that the paper found to pass BigCrush. All words are unsigned 32-bit. One round maps a counter
@@ -8,14 +8,20 @@ Generator: Philox4x32 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers
 
 and between two rounds k0 += 0x9E3779B9, k1 += 0xBB67AE85 (mod 2**32).
 
-The layout, which every kernel reproduces bit for bit:
+The layouts, which every kernel reproduces bit for bit. The key is k0 = the low and k1 = the high word of
+``dropout_seed``, a 64-bit integer (a negative one in two's complement). For attention:
 
-- key: k0 = the low and k1 = the high word of ``dropout_seed``, a 64-bit integer (a negative one in two's complement);
 - counter: c0 = key position // 4, c1 = query row, c2 = head, c3 = 0;
 - word ``i`` of the result decides key position ``4 * c0 + i``.
 
 *Key position* counts from 0 within the key sequence, *query row* is the row of the packed q tensor (so two sequences
-never share a mask), *head* counts from 0. A probability is kept where ``word >= threshold``, with
+never share a mask), *head* counts from 0. For hidden states, rows of d columns (`hidden_mask`):
+
+- counter: c0 = 16 * (column // 64) + column % 16, c1 and c2 = the low and high word of the row, c3 = 1;
+- word ``column % 64 // 16`` of the result decides the column.
+
+So 16 counters side by side decide 64 columns, each word 16 neighbours: vectors of up to 16 lanes need no shuffle. c3
+keeps the two apart under one seed. An element is kept where ``word >= threshold``, with
 ``threshold = round(dropout_p * 2**32)`` (half to even, as Python rounds), and scaled by
 ``1 / (1 - threshold / 2**32)``, the exact keep probability, so that the expectation is unbiased for every
 ``dropout_p``. A threshold of 2**32 keeps nothing and the scale is then 0.
@@ -70,7 +76,7 @@ def threshold(dropout_p: float) -> int:
 
 
 def keep_scale(dropout_p: float) -> float:
-    """What kept probabilities are multiplied by: one over the exact keep probability, 0 where nothing is kept."""
+    """What kept elements are multiplied by: one over the exact keep probability, 0 where nothing is kept."""
     kept = 1.0 - threshold(dropout_p) / 2**32
     return 1.0 / kept if kept > 0.0 else 0.0
 
@@ -102,3 +108,32 @@ def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropo
     limit = threshold(dropout_p)
     kept = torch.stack([word >= limit for word in words], dim=-1)  # (n, H, L, keys / 4, 4)
     return kept.flatten(-2)[..., :keys]
+
+
+def hidden_mask(rows: int, columns: int, dropout_p: float, dropout_seed: int, device: torch.device) -> Tensor:
+    """Which elements of hidden states (rows, columns) survive: bool, True = kept."""
+    first = 16 * torch.arange((columns + 63) // 64, device=device)[:, None]  # counter of each 64 columns
+    row = torch.arange(rows, device=device)[:, None, None]
+    words = philox4x32(
+        (
+            first + torch.arange(16, device=device),  # (columns / 64, 16)
+            row & WORD,
+            row >> 32,
+            torch.ones((), dtype=torch.int64, device=device),
+        ),
+        dropout_seed,
+    )
+    limit = threshold(dropout_p)
+    kept = torch.stack([word >= limit for word in words], dim=2)  # (rows, columns / 64, 4, 16)
+    return kept.flatten(1)[:, :columns]
+
+
+def draw_seed() -> int:
+    """A seed for a caller that gave none, from PyTorch's default CPU generator.
+
+    Raises:
+        ValueError: under torch.compile, whose graph would hold one seed for ever.
+    """
+    if torch.compiler.is_compiling():
+        raise ValueError("dropout_seed: missing; under torch.compile pass an integer, new for every step")
+    return int(torch.randint(2**63 - 1, (), dtype=torch.int64))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fastlm.ops._blocks import Block, lay_out
-from fastlm.ops.philox import keep_mask, keep_scale
+from fastlm.ops.philox import hidden_mask, keep_mask, keep_scale
 
 ROWS_PER_CHUNK = 1024  # of logits: 120 MB of fp32 at 30,000 classes
 
@@ -46,6 +46,39 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int, label_smoo
         loss = (1 - label_smoothing) * loss - label_smoothing / classes * log_p.sum(dim=1)
     poison = torch.where(valid | ignored, 1.0, math.nan)  # a factor, so that the gradient is poisoned too
     return (loss * poison).masked_fill(ignored, 0)
+
+
+def layer_norm(
+    residual: Tensor,
+    branch: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dropout_p: float,
+    dropout_seed: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Shapes: residual and branch (..., d), weight and bias (d,) -> normalised (..., d) of ``dtype``, sum (..., d).
+
+    Dropout falls on the branch, or where there is none on the normalised.
+    """
+    wide = accumulator(residual.dtype)
+    x = residual
+    if branch is not None:
+        x = (residual.to(wide) + _drop(branch.to(wide), dropout_p, dropout_seed)).to(residual.dtype)
+    y = F.layer_norm(x.to(wide), x.shape[-1:], weight.to(wide), bias.to(wide), eps)
+    if branch is None:
+        y = _drop(y, dropout_p, dropout_seed)
+    return y.to(dtype), x
+
+
+def _drop(x: Tensor, dropout_p: float, dropout_seed: int) -> Tensor:
+    """Shapes: x (..., d) -> (..., d)."""
+    if dropout_p == 0.0:
+        return x
+    rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
+    mask = hidden_mask(rows, columns, dropout_p, dropout_seed, x.device)
+    return x.masked_fill(~mask.view(x.shape), 0) * keep_scale(dropout_p)
 
 
 def attention(

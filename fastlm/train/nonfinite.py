@@ -88,7 +88,9 @@ def _first_module(model: nn.Module, forward: Callable[[], None]) -> str | None:
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.is_floating_point() and not bool(torch.isfinite(output).all()):
+            parts = output if isinstance(output, tuple) else (output,)
+            floats = (part for part in parts if isinstance(part, Tensor) and part.is_floating_point())
+            if not all(bool(torch.isfinite(part).all()) for part in floats):
                 found.append(name)
 
         return look

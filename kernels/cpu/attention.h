@@ -105,10 +105,6 @@ inline Rows<T> rows_of(const AttentionInput& x, int64_t head, int64_t first) {
   return {static_cast<const T*>(x.data) + first * x.row_stride + head * x.head_stride, x.row_stride};
 }
 
-inline uint32_t limit_of(const AttentionShape& p) {
-  return p.dropout_threshold > 0xffffffffu ? 0xffffffffu : static_cast<uint32_t>(p.dropout_threshold);
-}
-
 inline void zero(float* x, int64_t n) { std::memset(x, 0, static_cast<size_t>(n) * sizeof(float)); }
 
 inline void zero_lanes(float* row, int64_t begin, int64_t end) {
@@ -232,8 +228,8 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Forw
                    band.visible(queries - 1), scratch.words, band.stride);
       for (int64_t r = 0; r < queries; ++r)
         advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
-                       shape.dropout_threshold ? scratch.words + r * band.stride : nullptr, limit_of(shape), state,
-                       scratch.sums + r * padded(width), width);
+                       shape.dropout_threshold ? scratch.words + r * band.stride : nullptr,
+                       limit_of(shape.dropout_threshold), state, scratch.sums + r * padded(width), width);
       const Left weights = left_tile<Units>(scratch.scores, queries, band.stride, scratch.weights,
                                             [&](int64_t r) { return band.written(r); });
       add_over_keys<Units>(weights, {scratch.v_rows + j * padded(width), padded(width)}, sums, queries, width, band,
@@ -286,7 +282,7 @@ template <class T>
 inline void differentiate_row(const AttentionShape& p, const Band& band, int64_t r, float lse, const float* given,
                               const uint32_t* words, float* weights, float* grads) {
   const int64_t n = band.visible(r);
-  const uint32_t limit = limit_of(p);
+  const uint32_t limit = limit_of(p.dropout_threshold);
   const Vec scale = splat(p.scale), keep_scale = splat(p.keep_scale), none = splat(0.0f);
   Sum sum;
   for_each_vector(n, [&](int64_t i, auto lanes, int slot) {

@@ -1,11 +1,17 @@
-// The random words of attention dropout; generator and counter layout are specified in fastlm/ops/philox.py.
+// The random words of dropout; generator and counter layouts are specified in fastlm/ops/philox.py.
 #pragma once
+
+#include "kernels/cpu/kernels.h"
 
 namespace fastlm::cpu::FASTLM_ISA {
 
-// words[4 i + w] = word w of Philox4x32-7 at the counter (block[i], row[i], head, 0), for kWidth counters.
-inline void philox(Words block, Words row, uint32_t head, uint64_t seed, uint32_t* words) {
-  Words c0 = block, c1 = row, c2 = splat_words(head), c3 = splat_words(0);
+// Words below it drop. A threshold of 2^32 drops all but one word in 2^32, and that is scaled by 0.
+inline uint32_t limit_of(uint64_t threshold) {
+  return threshold > 0xffffffffu ? 0xffffffffu : static_cast<uint32_t>(threshold);
+}
+
+// Philox4x32-7: turns kWidth counters into their words.
+inline __attribute__((always_inline)) void philox(Words& c0, Words& c1, Words& c2, Words& c3, uint64_t seed) {
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
 #pragma GCC unroll 7
   for (int round = 0; round < 7; ++round) {
@@ -18,6 +24,12 @@ inline void philox(Words block, Words row, uint32_t head, uint64_t seed, uint32_
     key0 += 0x9E3779B9;
     key1 += 0xBB67AE85;
   }
+}
+
+// Attention: words[4 i + w] = word w at the counter (block[i], row[i], head, 0), for kWidth counters.
+inline void draw_keys(Words block, Words row, uint32_t head, uint64_t seed, uint32_t* words) {
+  Words c0 = block, c1 = row, c2 = splat_words(head), c3 = splat_words(0);
+  philox(c0, c1, c2, c3, seed);
   store_interleaved(words, c0, c1, c2, c3);
 }
 
@@ -39,9 +51,30 @@ inline void draw_words(uint64_t seed, uint32_t head, int64_t first_row, int64_t 
         ++r;
       }
     }
-    philox(load_words(block), load_words(row), head, seed, drawn);
+    draw_keys(load_words(block), load_words(row), head, seed, drawn);
     const int count = static_cast<int>(draws - first < kWidth ? draws - first : kWidth);
     for (int i = 0; i < count; ++i) std::memcpy(to[i], drawn + 4 * i, 4 * sizeof(uint32_t));
+  }
+}
+
+// Columns up to a whole block.
+inline int64_t whole_blocks(int64_t cols) { return (cols + kDropoutBlock - 1) / kDropoutBlock * kDropoutBlock; }
+
+// Hidden states: words[j] decides column j of the row, for whole blocks.
+inline void draw_columns(uint64_t seed, int64_t row, int64_t cols, uint32_t* words) {
+  constexpr int64_t kColumns = kDropoutBlock / 4;  // neighbours that take one word each of as many counters
+  const auto low = static_cast<uint32_t>(row), high = static_cast<uint32_t>(row >> 32);
+  for (int64_t block = 0; block < cols; block += kDropoutBlock) {
+    for (int64_t lane = 0; lane < kColumns; lane += kWidth) {
+      Words c0 = count_from(static_cast<uint32_t>(block / 4 + lane));
+      Words c1 = splat_words(low), c2 = splat_words(high), c3 = splat_words(1);
+      philox(c0, c1, c2, c3, seed);
+      uint32_t* const to = words + block + lane;
+      store_words(to, c0);
+      store_words(to + kColumns, c1);
+      store_words(to + 2 * kColumns, c2);
+      store_words(to + 3 * kColumns, c3);
+    }
   }
 }
 

@@ -128,15 +128,82 @@ struct AttentionBackward {
 template <class Params>
 using HeadsKernel = void (*)(const Params& params, int64_t begin, int64_t end, float* scratch);
 
-// Computes rows [begin, end); scratch holds scratch_floats(cols) floats and belongs to this call alone.
+// The dropout of hidden states, as that of AttentionShape: by words of fastlm/ops/philox.py.
+struct Dropout {
+  uint64_t threshold;
+  float keep_scale;
+  uint64_t seed;
+};
+
+// With a branch: x = residual + dropout(branch), y = norm(x). Without: x = residual, y = dropout(norm(x)).
+// norm(x) = (x - mean) * rstd * weight + bias, with rstd = 1 / sqrt(variance + eps). Residual, weight, bias and x have
+// one type, branch and y the other.
+struct LayerNormForward {
+  int64_t rows, cols;
+  const void* residual;
+  RowLayout residual_rows;
+  const void* branch;  // nullptr: none
+  RowLayout branch_rows;
+  const void* weight;
+  const void* bias;
+  float eps;
+  Dropout dropout;
+  void* x;  // contiguous; with a branch only
+  void* y;  // contiguous
+  float* mean;
+  float* rstd;
+  bool stream_x, stream_y;
+};
+
+// Works on blocks of kNormBlock rows: their columns' sums for weight and bias are a block's own, so that the gradients
+// do not depend on how blocks are dealt to threads.
+inline constexpr int64_t kNormBlock = 64;
+struct LayerNormBackward {
+  int64_t rows, cols;
+  const void* grad_y;
+  RowLayout grad_y_rows;
+  const void* grad_x;  // nullptr: nobody used x
+  RowLayout grad_x_rows;
+  const void* x;
+  RowLayout x_rows;
+  const void* weight;
+  const float* mean;
+  const float* rstd;
+  Dropout dropout;
+  void* grad_residual;  // contiguous
+  void* grad_branch;    // contiguous; nullptr: there was none
+  float* sums;          // (blocks, 2, cols): of grad_y * (x - mean) * rstd, and of grad_y
+  bool stream_residual, stream_branch;
+};
+
+// The blocks' sums, added in their order, for a range of columns.
+struct LayerNormSums {
+  int64_t blocks, cols;
+  const float* sums;
+  void* grad_weight;
+  void* grad_bias;
+};
+
+// Computes rows [begin, end), or blocks or columns; scratch holds scratch_floats(params) floats, aligned to a cache
+// line, and belongs to this call alone.
 template <class Params>
 using RowsKernel = void (*)(const Params& params, int64_t begin, int64_t end, float* scratch);
 
 // A row is worked through in chunks that stay in the first-level cache.
 inline constexpr int64_t kChunk = 2048;
 
+// Dropout is drawn for this many columns at a time.
+inline constexpr int64_t kDropoutBlock = 64;
+
 // One float per column and one per chunk.
-inline int64_t scratch_floats(int64_t cols) { return cols + (cols + kChunk - 1) / kChunk; }
+template <class Params>
+int64_t scratch_floats(const Params& params) {
+  return params.cols + (params.cols + kChunk - 1) / kChunk;
+}
+// A row and its dropout, each up to a whole block.
+inline int64_t scratch_floats(const LayerNormForward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
+inline int64_t scratch_floats(const LayerNormBackward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
+inline int64_t scratch_floats(const LayerNormSums&) { return 0; }
 
 struct KernelTable {
   const char* isa;
@@ -148,6 +215,10 @@ struct KernelTable {
   HeadsKernel<AttentionBackward> attention_backward[kDTypes];
   int64_t (*attention_forward_scratch)(const AttentionShape& shape);
   int64_t (*attention_backward_scratch)(const AttentionShape& shape);
+  // By the types of residual and branch. Only a float residual takes a branch of another type; the rest is nullptr.
+  RowsKernel<LayerNormForward> layer_norm_forward[kDTypes][kDTypes];
+  RowsKernel<LayerNormBackward> layer_norm_backward[kDTypes][kDTypes];
+  RowsKernel<LayerNormSums> layer_norm_sums[kDTypes];
   // The exponential that the kernels of each type use, so that its error can be measured.
   void (*exp[kDTypes])(const float* x, float* y, int64_t n);
 };

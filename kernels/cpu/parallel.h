@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 
 #include "kernels/cpu/kernels.h"
 
@@ -15,20 +16,38 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, void (*b
 // Elements that are worth a thread.
 inline constexpr int64_t kGrain = 32768;
 
+// Cache lines, so that no vector of scratch straddles two.
+struct AlignedDelete {
+  void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
+};
+using Scratch = std::unique_ptr<float[], AlignedDelete>;
+inline Scratch make_scratch(int64_t floats) {
+  return Scratch(static_cast<float*>(::operator new[](floats * sizeof(float), std::align_val_t{64})));
+}
+
+// Runs the kernel over [0, units), each of so many elements.
 template <class Params>
-void for_rows(ParallelFor parallel_for, RowsKernel<Params> kernel, const Params& params) {
-  if (params.rows == 0 || params.cols == 0) return;
+void for_units(ParallelFor parallel_for, RowsKernel<Params> kernel, const Params& params, int64_t units,
+               int64_t elements) {
+  if (units == 0 || elements == 0) return;
   struct Context {
     RowsKernel<Params> kernel;
     const Params& params;
   } context{kernel, params};
   const auto body = [](int64_t begin, int64_t end, void* opaque) {
     const auto& [kernel, params] = *static_cast<Context*>(opaque);
-    const std::unique_ptr<float[]> scratch(new float[scratch_floats(params.cols)]);
+    const Scratch scratch = make_scratch(scratch_floats(params));
     kernel(params, begin, end, scratch.get());
   };
-  parallel_for(0, params.rows, std::max<int64_t>(1, kGrain / params.cols), body, &context);
+  parallel_for(0, units, std::max<int64_t>(1, kGrain / elements), body, &context);
 }
+
+template <class Params>
+void for_rows(ParallelFor parallel_for, RowsKernel<Params> kernel, const Params& params) {
+  for_units(parallel_for, kernel, params, params.rows, params.cols);
+}
+
+inline int64_t norm_blocks(int64_t rows) { return (rows + kNormBlock - 1) / kNormBlock; }
 
 // Heads of sequences dealt by what they cost, so that one long sequence among many short ones stalls no thread: the
 // work is cut into equal shares, and whoever computes a share computes the heads that begin in it.

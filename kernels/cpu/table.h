@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cross_entropy.h"
+#include "kernels/cpu/layer_norm.h"
 #include "kernels/cpu/softmax.h"
 
 namespace fastlm::cpu::FASTLM_ISA {
@@ -15,6 +16,13 @@ void exp_array(const float* x, float* y, int64_t n) {
 #define FASTLM_STRING_(name) #name
 #define FASTLM_STRING(name) FASTLM_STRING_(name)
 #define FASTLM_PER_DTYPE(kernel) {&kernel<float>, &kernel<BFloat16>, &kernel<Half>}
+#define FASTLM_PER_DTYPES(kernel)                                            \
+  {                                                                          \
+    {&kernel<float, float>, &kernel<float, BFloat16>, &kernel<float, Half>}, \
+        {nullptr, &kernel<BFloat16, BFloat16>, nullptr}, {                   \
+      nullptr, nullptr, &kernel<Half, Half>                                  \
+    }                                                                        \
+  }
 
 extern const KernelTable kTable;
 const KernelTable kTable = {
@@ -27,6 +35,9 @@ const KernelTable kTable = {
     FASTLM_PER_DTYPE(attention_backward),
     &attention_forward_scratch,
     &attention_backward_scratch,
+    FASTLM_PER_DTYPES(layer_norm_forward),
+    FASTLM_PER_DTYPES(layer_norm_backward),
+    FASTLM_PER_DTYPE(layer_norm_sums),
     FASTLM_PER_DTYPE(exp_array),
 };
 

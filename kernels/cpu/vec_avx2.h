@@ -104,6 +104,10 @@ inline Keep at_least(const uint32_t* words, uint32_t limit) {
 using Words = __m256i;
 inline Words splat_words(uint32_t a) { return _mm256_set1_epi32(static_cast<int>(a)); }
 inline Words load_words(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store_words(uint32_t* p, Words a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+inline Words count_from(uint32_t n) {
+  return _mm256_add_epi32(splat_words(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 inline Words exclusive_or(Words a, Words b) { return _mm256_xor_si256(a, b); }
 inline Words multiply_wide(Words a, uint32_t factor, Words* high) {
   const Words even = _mm256_mul_epu32(a, splat_words(factor));

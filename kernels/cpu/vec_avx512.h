@@ -86,6 +86,10 @@ inline Keep at_least(const uint32_t* words, uint32_t limit) {
 using Words = __m512i;
 inline Words splat_words(uint32_t a) { return _mm512_set1_epi32(static_cast<int>(a)); }
 inline Words load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
+inline void store_words(uint32_t* p, Words a) { _mm512_storeu_si512(p, a); }
+inline Words count_from(uint32_t n) {
+  return _mm512_add_epi32(splat_words(n), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+}
 inline Words exclusive_or(Words a, Words b) { return _mm512_xor_si512(a, b); }
 inline Words multiply_wide(Words a, uint32_t factor, Words* high) {
   const Words even = _mm512_mul_epu32(a, splat_words(factor));

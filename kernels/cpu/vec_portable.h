@@ -3,9 +3,10 @@
 // Every instruction set offers the same words: Vec, Keep, kWidth, kFused (fma rounds once); splat, fma, max (b where
 // either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x < limit;
 // NaN is not below), reduce_add, reduce_max; load (absent lanes 0) and store of float, BFloat16 and Half, rounding to
-// nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, exclusive_or, multiply_wide (low
-// halves of the products, and the high ones), store_interleaved (lane i of four words to p[4 i]), at_least (which words
-// in memory are not below a limit); transpose (kWidth vectors as a square); prefetch, end_stream.
+// nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, store_words, count_from (n, n +
+// 1, ...), exclusive_or, multiply_wide (low halves of the products, and the high ones), store_interleaved (lane i of
+// four words to p[4 i]), at_least (which words in memory are not below a limit); transpose (kWidth vectors as a
+// square); prefetch, end_stream.
 #pragma once
 
 #include "kernels/cpu/lanes.h"
@@ -123,6 +124,8 @@ inline Words load_words(const uint32_t* p) {
   std::memcpy(&a, p, sizeof a);
   return a;
 }
+inline void store_words(uint32_t* p, Words a) { std::memcpy(p, &a, sizeof a); }
+inline Words count_from(uint32_t n) { return splat_words(n) + Words{0, 1, 2, 3}; }
 inline Words exclusive_or(Words a, Words b) { return a ^ b; }
 inline Words multiply_wide(Words a, uint32_t factor, Words* high) {
   for (int i = 0; i < kWidth; ++i) (*high)[i] = static_cast<uint32_t>((uint64_t{a[i]} * factor) >> 32);

@@ -14,6 +14,8 @@ from fastlm.batch import Batch
 from fastlm.errors import ConfigError
 from fastlm.models import LanguageModel, build, language_model
 from fastlm.models.config import ModelConfig
+from fastlm.nn.embedding import PackedEmbedding
+from fastlm.nn.norm import StreamNorm
 
 MakeBatch = Callable[..., Batch]
 
@@ -198,7 +200,9 @@ def test_attention_dropout_alone_is_fixed_by_the_seed(make_batch: MakeBatch) -> 
     model, batch = make_model("encoder", dropout=0.5), make_batch(LENGTHS, VOCAB)
     plain = logits_of(model.eval(), batch)
     model.train()
-    model.embedding.dropout = model.blocks[0].dropout = model.blocks[1].dropout = 0.0
+    for module in model.modules():
+        if isinstance(module, (PackedEmbedding, StreamNorm)):
+            module.dropout = 0.0
 
     def run(seed: int) -> Tensor:
         torch.manual_seed(seed)
@@ -209,21 +213,31 @@ def test_attention_dropout_alone_is_fixed_by_the_seed(make_batch: MakeBatch) -> 
 
 
 @KINDS
-def test_every_block_drops_other_probabilities(
-    kind: str, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_every_place_drops_by_a_seed_of_its_own(
+    kind: str, norm: str, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeds: list[int] = []
-    real = ops.attention
+    """Two per block and the embedding for hidden states, one per block for attention, in each forward pass."""
+    seeds: dict[str, list[int]] = {"attention": [], "layer_norm": [], "dropout_add_layer_norm": []}
 
-    def spy(*args: Tensor, dropout_seed: int, **options: object) -> Tensor:
-        seeds.append(dropout_seed)
-        return real(*args, dropout_seed=dropout_seed, **options)
+    def spy_on(name: str) -> None:
+        real = getattr(ops, name)
 
-    monkeypatch.setattr(ops, "attention", spy)
-    model, batch = make_model(kind, layers=3, dropout=0.1), make_batch(LENGTHS, VOCAB)
+        def spy(*args: Tensor, dropout_seed: int | None = None, **options: object) -> object:
+            if options.get("dropout_p"):
+                seeds[name].append(dropout_seed)
+            return real(*args, dropout_seed=dropout_seed, **options)
+
+        monkeypatch.setattr(ops, name, spy)
+
+    for name in seeds:
+        spy_on(name)
+    model, batch = make_model(kind, norm=norm, layers=3, dropout=0.1), make_batch(LENGTHS, VOCAB)
     logits_of(model, batch)
     logits_of(model, batch)
-    assert len(seeds) == len(set(seeds)) == 6
+    hidden = seeds["layer_norm"] + seeds["dropout_add_layer_norm"]
+    assert len(hidden) == len(set(hidden)) == 2 * (2 * 3 + 1)
+    assert len(seeds["attention"]) == len(set(seeds["attention"])) == 2 * 3
 
 
 @KINDS
@@ -243,12 +257,16 @@ def test_bf16_autocast_stays_close(kind: str, positions: str, make_batch: MakeBa
     model = make_model(kind, positions=positions, activation="gelu")  # smooth: no gradient flips with a sign
     batch = make_batch(LENGTHS, VOCAB, every=2)
     exact_loss, exact = model.loss(batch).loss.item(), gradients(model, batch)
+    sums: list[Tensor] = []
+    handle = model.final_norm.register_forward_hook(lambda module, args, output: sums.append(output.residual))
     with torch.autocast("cpu", torch.bfloat16):
         loss = model.loss(batch).loss
         hidden = model.hidden_states(batch.tokens, batch.positions, batch.cu_seqlens, batch.max_seqlen)
+    handle.remove()
     model.zero_grad()
     loss.backward()
-    assert hidden.dtype == torch.float32, "the residual stream and the LayerNorms stay in fp32"
+    assert sums[0].dtype == torch.float32, "the residual stream stays in fp32"
+    assert hidden.dtype == torch.bfloat16, "norms give what the next product takes"
     assert loss.item() == pytest.approx(exact_loss, rel=1e-2)
     for name, p in model.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all(), name

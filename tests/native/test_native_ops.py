@@ -1,4 +1,4 @@
-"""softmax and cross_entropy on every instruction set of this machine, held to fp64 by the error budget."""
+"""softmax, cross_entropy and layer_norm on every instruction set of this machine, held to fp64 by the error budget."""
 
 from __future__ import annotations
 
@@ -67,6 +67,21 @@ def test_cross_entropy_within_budget(isa: str, dtype: torch.dtype, smoothing: fl
         [logits(4, cols, dtype)],
         names="loss logits",
     )
+
+
+@pytest.mark.parametrize("cols", [n for n in COLUMNS.values() if n > 1])
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_dropout_add_layer_norm_within_budget(isa: str, dtype: torch.dtype, dropout_p: float, cols: int) -> None:
+    """The reference draws the same mask, and has no kernels."""
+
+    def norm(backend: str):
+        return lambda b, r, w, c: torch.cat(
+            ops.dropout_add_layer_norm(b, r, w, c, dropout_p=dropout_p, dropout_seed=cols, backend=backend), -1
+        )
+
+    rows, vectors = logits(2 * 67, cols, dtype), logits(2, cols, dtype, 1.0)
+    check_against_fp64(norm("native"), norm("reference"), [*rows.chunk(2), *vectors], names="y,x b r w c")
 
 
 @pytest.mark.parametrize("offset", [100.0, -3000.0, 1e4])
@@ -198,6 +213,24 @@ def test_large_outputs_are_streamed_alike(isa: str, dtype: torch.dtype) -> None:
         assert torch.equal(dx[part], torch.ops.fastlm.softmax_backward(x[part], y[part], 1.0))
         part_grad = torch.ops.fastlm.cross_entropy_backward(g[part], x[part], targets[part], lse[part], -100, 0.0)
         assert torch.equal(dlogits[part], part_grad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cols", [1024, 1003])
+def test_large_norms_are_streamed_alike(isa: str, dtype: torch.dtype, cols: int) -> None:
+    rows = (8 << 20) // (cols * dtype.itemsize) + 1
+    branch, residual, grad = (logits(rows, cols, dtype) for _ in range(3))
+    weight = torch.ones(cols, dtype=dtype)
+
+    def run(part: slice) -> list[Tensor]:
+        y, x, mean, rstd = torch.ops.fastlm.layer_norm_forward(
+            residual[part], branch[part], weight, weight, 1e-5, 0.3, 1, dtype
+        )
+        backward = torch.ops.fastlm.layer_norm_backward(grad[part], grad[part], x, weight, mean, rstd, 0.3, 1, True)
+        return [y, x, *backward[:2]]
+
+    for whole, start in zip(run(slice(None)), run(slice(0, 3)), strict=True):
+        assert torch.equal(whole[:3], start)
 
 
 def test_offsets_beyond_32_bits() -> None:

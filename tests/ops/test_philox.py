@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastlm.ops.philox import WORD, keep_mask, keep_scale, philox4x32, threshold
+from fastlm.ops.philox import WORD, hidden_mask, keep_mask, keep_scale, philox4x32, threshold
 
 ZERO, ONES = (0, 0, 0, 0), (WORD,) * 4
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
@@ -47,6 +47,23 @@ def test_mask_follows_the_documented_counter(seed: int) -> None:
     for n, head, i, j in [(0, 0, 0, 0), (0, 2, 1, 9), (1, 1, 0, 7), (1, 2, 1, 4), (0, 1, 1, 3)]:
         word = scalar_philox([j // 4, int(rows[n, i]), head, 0], list(key))[j % 4]
         assert bool(mask[n, head, i, j]) == (word >= threshold(p))
+
+
+@pytest.mark.parametrize("seed", [0, 2**33 + 5, -1])
+def test_hidden_mask_follows_the_documented_counter(seed: int) -> None:
+    mask = hidden_mask(70, 150, 0.3, seed, torch.device("cpu"))
+    assert mask.shape == (70, 150)
+    key = [seed & WORD, (seed >> 32) & WORD]
+    for row, column in [(0, 0), (0, 15), (3, 16), (69, 63), (69, 64), (1, 100), (42, 149)]:
+        counter = [16 * (column // 64) + column % 16, row, 0, 1]
+        word = scalar_philox(counter, list(key))[column % 64 // 16]
+        assert bool(mask[row, column]) == (word >= threshold(0.3))
+
+
+def test_hidden_states_and_attention_drop_apart_under_one_seed() -> None:
+    hidden = hidden_mask(100, 256, 0.5, 7, torch.device("cpu")).double().flatten()
+    attention = keep_mask(torch.arange(100)[None], 1, 256, 0.5, 7).double().flatten()
+    assert abs(torch.corrcoef(torch.stack([hidden, attention]))[0, 1]) < 0.025  # four standard deviations
 
 
 def test_share_kept_and_scale_agree() -> None:

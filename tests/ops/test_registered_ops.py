@@ -221,12 +221,29 @@ def test_opcheck_of_cross_entropy(make) -> None:
     torch.library.opcheck(torch.ops.fastlm.cross_entropy_backward.default, backward)
 
 
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", PERMUTED.values(), ids=PERMUTED)
+def test_opcheck_of_layer_norm(make, dtype: torch.dtype, dropout_p: float) -> None:
+    residual, weight, bias = make(), torch.randn(8), torch.randn(8)
+    for branch in (None, make().to(dtype)):
+        arguments = (residual, branch, weight, bias, 1e-5, dropout_p, 7, dtype)
+        torch.library.opcheck(torch.ops.fastlm.layer_norm_forward.default, arguments)
+        _, x, mean, rstd = torch.ops.fastlm.layer_norm_forward(*arguments)
+        for grad_x in (None, make()):
+            x = residual if branch is None else x
+            backward = (make().to(dtype), grad_x, x, weight, mean, rstd, dropout_p, 7, branch is not None)
+            torch.library.opcheck(torch.ops.fastlm.layer_norm_backward.default, backward)
+
+
 def calls() -> dict:
     cu = torch.tensor([0, 4], dtype=torch.int32)
     weight, targets = torch.randn(5, 16), torch.tensor([0, 1, 2, 3])
     return {
         "softmax": lambda x: ops.softmax(x),
         "cross_entropy": lambda x: ops.cross_entropy(x, targets),
+        "layer_norm": lambda x: ops.layer_norm(x, torch.ones(16), torch.zeros(16)),
         "attention": lambda x: ops.attention(x[:, None], x[:, None], x[:, None], cu, max_seqlen_q=4),
         "linear_cross_entropy": lambda x: ops.linear_cross_entropy(x, weight, targets).loss,
     }

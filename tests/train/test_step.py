@@ -122,7 +122,7 @@ def test_what_is_not_finite_never_reaches_the_weights(make_config: MakeConfig) -
     before = {name: p.detach().clone() for name, p in stepper.model.named_parameters()}
     moments = {k: v.clone() for k, v in optim.state_tensors(stepper.optimizer, stepper.model).items()}
     bad = loader.step(1)
-    handle = stepper.model.blocks[1].register_forward_hook(lambda m, i, o: o * math.nan)
+    handle = stepper.model.blocks[1].mlp.register_forward_hook(lambda m, i, o: o * math.nan)
     result = stepper.run(bad, 1e-3)
     assert not result.finite
     for name, parameter in stepper.model.named_parameters():
