@@ -182,7 +182,8 @@ def _run_trunk(
     stream = last(stream, sequences, None if model.causal else queries, dropout_seed=final_seed - Block.SEEDS)
     if model.causal and rows is not None:
         stream = stream.at(rows)
-    return stream.residual if model.final_norm is None else model.final_norm(stream, final_seed).y
+    hidden: Tensor = stream.residual if model.final_norm is None else model.final_norm(stream, final_seed).y
+    return hidden
 
 
 def _keeps_shapes(device: str) -> bool:

@@ -30,15 +30,16 @@ class Stream(NamedTuple):
         return Stream(self.residual[rows], None if self.branch is None else self.branch[rows])
 
 
-class StreamNorm(nn.LayerNorm):
-    """LayerNorm (eps 1e-5) of a stream, whose pending branch is dropped and added first.
+class StreamNorm(nn.Module):
+    """LayerNorm of a stream, whose pending branch is dropped and added first; the parameters are ``nn.LayerNorm``'s."""
 
-    ``dropout`` is the branch's.
-    """
+    eps = 1e-5
 
     def __init__(self, d_model: int, dropout: float) -> None:
-        super().__init__(d_model)
+        super().__init__()
         self.dropout = dropout
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
 
     def forward(
         self, stream: Stream, dropout_seed: int | None = None, dtype: torch.dtype | None = None
