@@ -13,7 +13,7 @@ P, SEED = 0.2, 2**40 + 17
 
 # (rows, columns): a block of dropout is 64 columns, one of weight gradients 64 rows.
 SHAPES = {
-    "two_columns": (5, 2),
+    "two_columns": (150, 2),
     "below_a_vector": (3, 7),
     "one_dropout_block": (4, 64),
     "dropout_block_plus_one": (7, 65),
