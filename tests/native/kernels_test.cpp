@@ -307,179 +307,268 @@ void check_attention_shapes(const KernelTable& table) {
       for (const Packed* packed : {&own, &longer, &shorter}) check_attention<T>(table, *packed, 24, causal, dropout);
   check_attention<T>(table, own, 64, true, 0.3);
   check_attention<T>(table, own, 128, false, 0.0);
-  // The word of hidden states, written out from the same.
-  uint32_t hidden_word(uint64_t seed, int64_t row, int64_t column) {
-    return philox_word(seed,
-                       {static_cast<uint32_t>(16 * (column / 64) + column % 16), static_cast<uint32_t>(row),
-                        static_cast<uint32_t>(row >> 32), 1},
-                       column % 64 / 16);
-  }
+}
 
-  // With a branch of type T beside a residual of type R, and without: then dropout falls on the result.
-  template <class R, class T>
-  void check_layer_norm(const KernelTable& table, int64_t n, bool with_branch, bool dropped, bool stream) {
-    const int64_t rows = kNormBlock + 3;  // two blocks of weight gradients
-    const double eps = 2 * kEps[kType<R> > kType<T> ? kType<R> : kType<T>], loose = 2 * kEps[kType<T>];
-    constexpr float kNormEps = 0.5f;  // large: rows of one column are divided by it
-    const Dropout dropout{dropped ? 0x40000000u : 0u, 4.0f / 3.0f, 0x123456789abcdef0u};
-    Matrix<R> residual(rows, n, n + 3), x(rows, n, n), grad_x(rows, n, n + 1), grad_residual(rows, n, n);
-    Matrix<R> weight(1, n, n), bias(1, n, n), grad_weight(1, n, n), grad_bias(1, n, n);
-    Matrix<T> branch(rows, n, n + 2), y(rows, n, n), grad_y(rows, n, n + 5), grad_branch(rows, n, n);
-    Matrix<float> mean(1, rows, rows), rstd(1, rows, rows), sums(2 * norm_blocks(rows), n, n);
-    for (int64_t i = 0; i < n; ++i) {
-      set(weight.data[i], static_cast<int>(i * 5 % 16) + 1), set(bias.data[i], static_cast<int>(i * 3 % 16) - 8);
-      for (int64_t r = 0; r < rows; ++r) {
-        set(residual.row(r)[i], static_cast<int>((r * 31 + i * 17) % 64) - 20);
-        set(branch.row(r)[i], static_cast<int>((r * 7 + i * 29) % 32) - 16);
-        set(grad_y.row(r)[i], static_cast<int>((r * 11 + i * 13) % 16) - 8);
-        set(grad_x.row(r)[i], static_cast<int>((r * 3 + i * 19) % 8) - 4);
-      }
-    }
-    LayerNormForward forward{};
-    forward.rows = rows, forward.cols = n, forward.eps = kNormEps, forward.dropout = dropout;
-    forward.residual = residual.data, forward.residual_rows = layout_of(rows, residual.stride);
-    forward.branch = with_branch ? branch.data : nullptr, forward.branch_rows = layout_of(rows, branch.stride);
-    forward.weight = weight.data, forward.bias = bias.data;
-    forward.x = x.data, forward.y = y.data, forward.mean = mean.data, forward.rstd = rstd.data;
-    forward.stream_x = forward.stream_y = stream;
-    for_rows(backwards_in_pieces, table.layer_norm_forward[kType<R>][kType<T>], forward);
+// The word of hidden states, written out from the same.
+uint32_t hidden_word(uint64_t seed, int64_t row, int64_t column) {
+  return philox_word(seed,
+                     {static_cast<uint32_t>(16 * (column / 64) + column % 16), static_cast<uint32_t>(row),
+                      static_cast<uint32_t>(row >> 32), 1},
+                     column % 64 / 16);
+}
 
-    LayerNormBackward backward{};
-    backward.rows = rows, backward.cols = n, backward.dropout = dropout;
-    backward.grad_y = grad_y.data, backward.grad_y_rows = layout_of(rows, grad_y.stride);
-    backward.grad_x = with_branch ? grad_x.data : nullptr, backward.grad_x_rows = layout_of(rows, grad_x.stride);
-    backward.x = with_branch ? x.data : residual.data;
-    backward.x_rows = layout_of(rows, with_branch ? x.stride : residual.stride);
-    backward.weight = weight.data, backward.mean = mean.data, backward.rstd = rstd.data;
-    backward.grad_residual = grad_residual.data, backward.grad_branch = with_branch ? grad_branch.data : nullptr;
-    backward.sums = sums.data, backward.stream_residual = backward.stream_branch = stream;
-    const int64_t blocks = norm_blocks(rows);
-    for_units(backwards_in_pieces, table.layer_norm_backward[kType<R>][kType<T>], backward, blocks, kNormBlock * n);
-    const LayerNormSums totals{blocks, n, sums.data, grad_weight.data, grad_bias.data};
-    for_units(backwards_in_pieces, table.layer_norm_sums[kType<R>], totals, n, 1);
-
-    std::vector<double> want_weight(n), want_bias(n), size_weight(n), size_bias(n);
+// With a branch of type T beside a residual of type R, and without: then dropout falls on the result.
+template <class R, class T>
+void check_layer_norm(const KernelTable& table, int64_t n, bool with_branch, bool dropped, bool stream) {
+  const int64_t rows = kNormBlock + 3;  // two blocks of weight gradients
+  const double eps = 2 * kEps[kType<R> > kType<T> ? kType<R> : kType<T>], loose = 2 * kEps[kType<T>];
+  constexpr float kNormEps = 0.5f;  // large: rows of one column are divided by it
+  const Dropout dropout{dropped ? 0x40000000u : 0u, 4.0f / 3.0f, 0x123456789abcdef0u};
+  Matrix<R> residual(rows, n, n + 3), x(rows, n, n), grad_x(rows, n, n + 1), grad_residual(rows, n, n);
+  Matrix<R> weight(1, n, n), bias(1, n, n), grad_weight(1, n, n), grad_bias(1, n, n);
+  Matrix<T> branch(rows, n, n + 2), y(rows, n, n), grad_y(rows, n, n + 5), grad_branch(rows, n, n);
+  Matrix<float> mean(1, rows, rows), rstd(1, rows, rows), sums(2 * norm_blocks(rows), n, n);
+  for (int64_t i = 0; i < n; ++i) {
+    set(weight.data[i], static_cast<int>(i * 5 % 16) + 1), set(bias.data[i], static_cast<int>(i * 3 % 16) - 8);
     for (int64_t r = 0; r < rows; ++r) {
-      std::vector<double> value(n), keep(n), normal(n), g(n);
-      double sum = 0.0, squares = 0.0, g_sum = 0.0, along = 0.0;
-      for (int64_t i = 0; i < n; ++i) {
-        keep[i] = !dropped ? 1.0 : hidden_word(dropout.seed, r, i) >= dropout.threshold ? dropout.keep_scale : 0.0;
-        const double exact = to_float(residual.row(r)[i]) + (with_branch ? keep[i] * to_float(branch.row(r)[i]) : 0.0);
-        value[i] = with_branch ? to_float(x.row(r)[i]) : exact;
-        require(std::fabs(value[i] - exact) <= eps * (std::fabs(exact) + 1), table.isa, "sum", value[i] - exact);
-        sum += value[i];
-      }
-      for (int64_t i = 0; i < n; ++i) squares += (value[i] - sum / n) * (value[i] - sum / n);
-      const double scale = 1 / std::sqrt(squares / n + kNormEps);
-      for (int64_t i = 0; i < n; ++i) {
-        const double on_result = with_branch ? 1.0 : keep[i], grad = on_result * to_float(grad_y.row(r)[i]);
-        normal[i] = (value[i] - sum / n) * scale;
-        const double want = on_result * (normal[i] * to_float(weight.data[i]) + to_float(bias.data[i]));
-        const double error = std::fabs(to_float(y.row(r)[i]) - want);
-        require(error <= loose * (std::fabs(want) + 1) + 1e-5, table.isa, "layer norm", error);
-        g[i] = grad * to_float(weight.data[i]);
-        g_sum += g[i], along += g[i] * normal[i];
-        want_weight[i] += grad * normal[i], want_bias[i] += grad;
-        size_weight[i] += std::fabs(grad * normal[i]), size_bias[i] += std::fabs(grad);
-      }
-      for (int64_t i = 0; i < n; ++i) {
-        const double plus = with_branch ? to_float(grad_x.row(r)[i]) : 0.0;
-        const double want = plus + scale * (g[i] - g_sum / n - normal[i] * along / n);
-        const double error = std::fabs(to_float(grad_residual.row(r)[i]) - want);
-        require(error <= 2 * kEps[kType<R>] * (std::fabs(want) + 1) + 1e-5, table.isa, "residual's gradient", error);
-        if (!with_branch) continue;
-        const double branch_error = std::fabs(to_float(grad_branch.row(r)[i]) - keep[i] * want);
-        require(branch_error <= loose * (std::fabs(want) + 1) + 1e-5, table.isa, "branch's gradient", branch_error);
-      }
+      set(residual.row(r)[i], static_cast<int>((r * 31 + i * 17) % 64) - 20);
+      set(branch.row(r)[i], static_cast<int>((r * 7 + i * 29) % 32) - 16);
+      set(grad_y.row(r)[i], static_cast<int>((r * 11 + i * 13) % 16) - 8);
+      set(grad_x.row(r)[i], static_cast<int>((r * 3 + i * 19) % 8) - 4);
+    }
+  }
+  LayerNormForward forward{};
+  forward.rows = rows, forward.cols = n, forward.eps = kNormEps, forward.dropout = dropout;
+  forward.residual = residual.data, forward.residual_rows = layout_of(rows, residual.stride);
+  forward.branch = with_branch ? branch.data : nullptr, forward.branch_rows = layout_of(rows, branch.stride);
+  forward.weight = weight.data, forward.bias = bias.data;
+  forward.x = x.data, forward.y = y.data, forward.mean = mean.data, forward.rstd = rstd.data;
+  forward.stream_x = forward.stream_y = stream;
+  for_rows(backwards_in_pieces, table.layer_norm_forward[kType<R>][kType<T>], forward);
+
+  LayerNormBackward backward{};
+  backward.rows = rows, backward.cols = n, backward.dropout = dropout;
+  backward.grad_y = grad_y.data, backward.grad_y_rows = layout_of(rows, grad_y.stride);
+  backward.grad_x = with_branch ? grad_x.data : nullptr, backward.grad_x_rows = layout_of(rows, grad_x.stride);
+  backward.x = with_branch ? x.data : residual.data;
+  backward.x_rows = layout_of(rows, with_branch ? x.stride : residual.stride);
+  backward.weight = weight.data, backward.mean = mean.data, backward.rstd = rstd.data;
+  backward.grad_residual = grad_residual.data, backward.grad_branch = with_branch ? grad_branch.data : nullptr;
+  backward.sums = sums.data, backward.stream_residual = backward.stream_branch = stream;
+  const int64_t blocks = norm_blocks(rows);
+  for_units(backwards_in_pieces, table.layer_norm_backward[kType<R>][kType<T>], backward, blocks, kNormBlock * n);
+  const LayerNormSums totals{blocks, n, sums.data, grad_weight.data, grad_bias.data};
+  for_units(backwards_in_pieces, table.layer_norm_sums[kType<R>], totals, n, 1);
+
+  std::vector<double> want_weight(n), want_bias(n), size_weight(n), size_bias(n);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::vector<double> value(n), keep(n), normal(n), g(n);
+    double sum = 0.0, squares = 0.0, g_sum = 0.0, along = 0.0;
+    for (int64_t i = 0; i < n; ++i) {
+      keep[i] = !dropped ? 1.0 : hidden_word(dropout.seed, r, i) >= dropout.threshold ? dropout.keep_scale : 0.0;
+      const double exact = to_float(residual.row(r)[i]) + (with_branch ? keep[i] * to_float(branch.row(r)[i]) : 0.0);
+      value[i] = with_branch ? to_float(x.row(r)[i]) : exact;
+      require(std::fabs(value[i] - exact) <= eps * (std::fabs(exact) + 1), table.isa, "sum", value[i] - exact);
+      sum += value[i];
+    }
+    for (int64_t i = 0; i < n; ++i) squares += (value[i] - sum / n) * (value[i] - sum / n);
+    const double scale = 1 / std::sqrt(squares / n + kNormEps);
+    for (int64_t i = 0; i < n; ++i) {
+      const double on_result = with_branch ? 1.0 : keep[i], grad = on_result * to_float(grad_y.row(r)[i]);
+      normal[i] = (value[i] - sum / n) * scale;
+      const double want = on_result * (normal[i] * to_float(weight.data[i]) + to_float(bias.data[i]));
+      const double error = std::fabs(to_float(y.row(r)[i]) - want);
+      require(error <= loose * (std::fabs(want) + 1) + 1e-5, table.isa, "layer norm", error);
+      g[i] = grad * to_float(weight.data[i]);
+      g_sum += g[i], along += g[i] * normal[i];
+      want_weight[i] += grad * normal[i], want_bias[i] += grad;
+      size_weight[i] += std::fabs(grad * normal[i]), size_bias[i] += std::fabs(grad);
     }
     for (int64_t i = 0; i < n; ++i) {
-      const double weight_error = std::fabs(to_float(grad_weight.data[i]) - want_weight[i]);
-      require(weight_error <= (kEps[kType<R>] + 1e-5) * (size_weight[i] + 1), table.isa, "weight's gradient",
-              weight_error);
-      const double bias_error = std::fabs(to_float(grad_bias.data[i]) - want_bias[i]);
-      require(bias_error <= (kEps[kType<R>] + 1e-5) * (size_bias[i] + 1), table.isa, "bias's gradient", bias_error);
+      const double plus = with_branch ? to_float(grad_x.row(r)[i]) : 0.0;
+      const double want = plus + scale * (g[i] - g_sum / n - normal[i] * along / n);
+      const double error = std::fabs(to_float(grad_residual.row(r)[i]) - want);
+      require(error <= 2 * kEps[kType<R>] * (std::fabs(want) + 1) + 1e-5, table.isa, "residual's gradient", error);
+      if (!with_branch) continue;
+      const double branch_error = std::fabs(to_float(grad_branch.row(r)[i]) - keep[i] * want);
+      require(branch_error <= loose * (std::fabs(want) + 1) + 1e-5, table.isa, "branch's gradient", branch_error);
     }
   }
-
-  template <class R, class T>
-  void check_layer_norms(const KernelTable& table) {
-    for (const int64_t n : {1, 3, 15, 16, 17, 63, 64, 65, 130}) {
-      for (const int flags : {0, 1, 2, 3, 4, 5, 6, 7})
-        check_layer_norm<R, T>(table, n, flags & 1, flags & 2, flags & 4);
-    }
+  for (int64_t i = 0; i < n; ++i) {
+    const double weight_error = std::fabs(to_float(grad_weight.data[i]) - want_weight[i]);
+    require(weight_error <= (kEps[kType<R>] + 1e-5) * (size_weight[i] + 1), table.isa, "weight's gradient",
+            weight_error);
+    const double bias_error = std::fabs(to_float(grad_bias.data[i]) - want_bias[i]);
+    require(bias_error <= (kEps[kType<R>] + 1e-5) * (size_bias[i] + 1), table.isa, "bias's gradient", bias_error);
   }
+}
 
-  template <class T>
-  void check_type(const KernelTable& table) {
-    check_attention_shapes<T>(table);
-    // Below, at and beyond one vector of each width, one unrolled pass, one chunk, several chunks.
-    for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 33, 63, 64, 65, 257, 2047, 2048, 2049, 4500}) {
-      for (const bool stream : {false, true}) {
-        check_softmax<T>(table, n, false, stream);
-        check_softmax<T>(table, n, true, stream);
-        check_cross_entropy<T>(table, n, stream);
-      }
-    }
+template <class R, class T>
+void check_layer_norms(const KernelTable& table) {
+  for (const int64_t n : {1, 3, 15, 16, 17, 63, 64, 65, 130}) {
+    for (const int flags : {0, 1, 2, 3, 4, 5, 6, 7}) check_layer_norm<R, T>(table, n, flags & 1, flags & 2, flags & 4);
   }
+}
 
-  // Largest error of the exponential over its domain: in units in the last place, and relative.
-  struct ExpError {
-    double ulps = 0.0, relative = 0.0;
+// The gradient of one logit of a row without ignored or impossible targets, given its log-sum-exp.
+double logit_slope(double logit, double lse, bool is_target, double smoothing, int64_t n) {
+  return std::exp(logit - lse) - smoothing / static_cast<double>(n) - (is_target ? 1 - smoothing : 0.0);
+}
+
+// In place, so the logits are kept beside it. Ties, whose first is the argmax; maxima that grow from chunk to chunk.
+template <class T>
+void check_logits_chunk(const KernelTable& table, int64_t n, bool biased, bool with_gradient) {
+  constexpr int64_t kRows = 6;
+  constexpr double kSmoothing = 0.1;
+  Matrix<T> x(kRows, n, n), kept(kRows, n, n), bias(1, n, n);
+  const std::vector<int64_t> targets = {0, n - 1, -100, n, INT64_MIN, n / 2};
+  std::vector<float> loss(kRows), g(kRows, 2.0f);
+  const std::unique_ptr<bool[]> correct(new bool[kRows]);
+  for (int64_t i = 0; i < n; ++i) set(bias.data[i], static_cast<int>(i % 5) - 2);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i)
+      set(x.row(r)[i], r == 5 ? 8 : static_cast<int>((r * 13 + i * 29) % 96 + 8 * (i / kChunk)) - 40);
+  for (int64_t i = 0; i < kRows * n; ++i) kept.data[i] = x.data[i];
+  const auto logit = [&](int64_t r, int64_t i) {
+    return to_float(kept.row(r)[i]) + (biased ? to_float(bias.data[i]) : 0.0f);
   };
-  ExpError exp_error(const KernelTable& table, int type) {
-    ExpError worst;
-    std::vector<float> x(4096), y(4096);
-    for (int64_t start = 0; start < 1 << 19; start += 4096) {
-      for (int64_t i = 0; i < 4096; ++i)
-        x[i] = static_cast<float>(-87.33 + 175.3 * static_cast<double>(start + i) / (1 << 19));
-      table.exp[type](x.data(), y.data(), 4096);
-      for (int64_t i = 0; i < 4096; ++i) {
-        const double exact = std::exp(static_cast<double>(x[i]));
-        const float rounded = static_cast<float>(exact);
-        const double ulp = static_cast<double>(std::nextafterf(rounded, INFINITY)) - rounded;
-        worst.ulps = std::fmax(worst.ulps, std::fabs(y[i] - exact) / ulp);
-        worst.relative = std::fmax(worst.relative, std::fabs(y[i] - exact) / exact);
-      }
-    }
-    return worst;
-  }
+  LogitsChunk params{};
+  params.rows = kRows, params.cols = n, params.logits = x.data, params.bias = biased ? bias.data : nullptr;
+  params.targets = {targets.data(), 1, -100}, params.label_smoothing = kSmoothing;
+  params.grad_row_loss = with_gradient ? g.data() : nullptr;
+  params.row_loss = loss.data(), params.row_correct = correct.get();
+  for_rows(backwards_in_pieces, table.logits_chunk[kType<T>], params);
 
-  void check_exp(const KernelTable& table) {
-    const float special[] = {0.0f, -0.0f, -INFINITY, NAN, -1e30f, -87.5f};
-    for (int type = 0; type < kDTypes; ++type) {
-      float y[6];
-      table.exp[type](special, y, 6);
-      require(y[0] == 1.0f && y[1] == 1.0f, table.isa, "exp(0)", y[0]);
-      require(y[2] == 0.0f && y[4] == 0.0f && y[5] == 0.0f, table.isa, "exp far below zero", y[5]);
-      require(std::isnan(y[3]), table.isa, "exp(NaN)", y[3]);
+  for (int64_t r = 0; r < kRows; ++r) {
+    const int64_t target = targets[r];
+    const bool scored = target >= 0 && target < n;
+    double sum = 0.0, total = 0.0;
+    int64_t largest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      sum += std::exp(logit(r, i)), total += logit(r, i);
+      if (logit(r, i) > logit(r, largest)) largest = i;
     }
-    const ExpError wide = exp_error(table, 0), narrow = exp_error(table, 1);
-    std::printf("%s: exp max error %.3f ulp for float, %.2e relative for 16-bit types\n", table.isa, wide.ulps,
-                narrow.relative);
-    require(wide.ulps <= 2.5, table.isa, "exp for float, ulp", wide.ulps);
-    require(narrow.relative <= 4e-6, table.isa, "exp for 16-bit types, relative", narrow.relative);
-  }
-
-  // Every 16-bit pattern through a load and a store: with y = (1, 1) and grad_y = (v, -v) the dot product vanishes and
-  // the gradient of a softmax is v itself.
-  template <class T>
-  void check_conversions(const KernelTable& table) {
-    for (uint32_t bits = 0; bits < 65536; ++bits) {
-      T g[2], y[2], out[2];
-      g[0].bits = static_cast<uint16_t>(bits);
-      g[1].bits = static_cast<uint16_t>(bits ^ 0x8000);
-      set(y[0], 8), set(y[1], 8);
-      SoftmaxBackward params{};
-      params.rows = 1, params.cols = 2, params.grad_y = g, params.y = y, params.scale = 1.0f, params.grad_x = out;
-      for_rows(backwards_in_pieces, table.softmax_backward[kType<T>], params);
-      const float value = to_float(g[0]);
-      if (!std::isfinite(value)) {
-        require(std::isnan(to_float(out[0])), table.isa, "a conversion of infinity or NaN", bits);
-      } else if (kType<T> == 2 || std::fabs(value) >= 1.2e-38f) {  // bfloat16 denormals may be flushed
-        require(out[0].bits == g[0].bits || value == 0.0f, table.isa, "a conversion", bits);
+    require(correct[r] == (scored && largest == target), table.isa, "whether the head was right", r);
+    const double lse = std::log(sum), mean = total / static_cast<double>(n);
+    if (scored) {
+      const double want = lse - (1 - kSmoothing) * logit(r, target) - kSmoothing * mean;
+      require(std::fabs(loss[r] - want) <= 2e-5, table.isa, "loss of the head", loss[r] - want);
+    } else {
+      require(target == -100 ? loss[r] == 0.0f : std::isnan(loss[r]), table.isa, "loss of an unscored row", loss[r]);
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const float got = to_float(x.row(r)[i]);
+      if (!with_gradient) {
+        require(got == to_float(kept.row(r)[i]), table.isa, "logits that were to be left alone", i);
+      } else if (!scored) {
+        require(target == -100 ? got == 0.0f : std::isnan(got), table.isa, "gradient of an unscored row", i);
+      } else {
+        const double slope = 2 * logit_slope(logit(r, i), lse, i == target, kSmoothing, n);
+        require(std::fabs(got - slope) <= 2 * kEps[kType<T>] * std::fabs(slope) + 2e-5, table.isa,
+                "gradient of the head", got - slope);
       }
     }
   }
+}
+
+template <class T>
+void check_sums(const KernelTable& table, int64_t n) {
+  constexpr int64_t kRows = 5;
+  Matrix<T> x(kRows, n, n);
+  Matrix<float> sum(kRows, n, n), columns(1, n, n);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 7 + i * 5) % 32) - 16);
+  for (int64_t i = 0; i < n; ++i) columns.data[i] = 1.0f;
+  for (const bool first : {true, false}) {
+    const AddMatrix params{kRows, n, x.data, sum.data, first};
+    for_rows(backwards_in_pieces, table.add_matrix[kType<T>], params);
+  }
+  const AddColumns params{kRows, n, x.data, columns.data};
+  for_units(backwards_in_pieces, table.add_columns[kType<T>], params, n, kRows);
+  for (int64_t i = 0; i < n; ++i) {
+    float column = 1.0f;
+    for (int64_t r = 0; r < kRows; ++r) {
+      column += to_float(x.row(r)[i]);
+      require(sum.row(r)[i] == 2 * to_float(x.row(r)[i]), table.isa, "sum of two matrices", i);
+    }
+    require(columns.data[i] == column, table.isa, "sum of a column", i);
+  }
+}
+
+template <class T>
+void check_type(const KernelTable& table) {
+  check_attention_shapes<T>(table);
+  // Below, at and beyond one vector of each width, one unrolled pass, one chunk, several chunks.
+  for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 33, 63, 64, 65, 257, 2047, 2048, 2049, 4500}) {
+    for (const bool stream : {false, true}) {
+      check_softmax<T>(table, n, false, stream);
+      check_softmax<T>(table, n, true, stream);
+      check_cross_entropy<T>(table, n, stream);
+    }
+    for (const bool biased : {false, true})
+      for (const bool with_gradient : {false, true}) check_logits_chunk<T>(table, n, biased, with_gradient);
+    check_sums<T>(table, n);
+  }
+}
+
+// Largest error of the exponential over its domain: in units in the last place, and relative.
+struct ExpError {
+  double ulps = 0.0, relative = 0.0;
+};
+ExpError exp_error(const KernelTable& table, int type) {
+  ExpError worst;
+  std::vector<float> x(4096), y(4096);
+  for (int64_t start = 0; start < 1 << 19; start += 4096) {
+    for (int64_t i = 0; i < 4096; ++i)
+      x[i] = static_cast<float>(-87.33 + 175.3 * static_cast<double>(start + i) / (1 << 19));
+    table.exp[type](x.data(), y.data(), 4096);
+    for (int64_t i = 0; i < 4096; ++i) {
+      const double exact = std::exp(static_cast<double>(x[i]));
+      const float rounded = static_cast<float>(exact);
+      const double ulp = static_cast<double>(std::nextafterf(rounded, INFINITY)) - rounded;
+      worst.ulps = std::fmax(worst.ulps, std::fabs(y[i] - exact) / ulp);
+      worst.relative = std::fmax(worst.relative, std::fabs(y[i] - exact) / exact);
+    }
+  }
+  return worst;
+}
+
+void check_exp(const KernelTable& table) {
+  const float special[] = {0.0f, -0.0f, -INFINITY, NAN, -1e30f, -87.5f};
+  for (int type = 0; type < kDTypes; ++type) {
+    float y[6];
+    table.exp[type](special, y, 6);
+    require(y[0] == 1.0f && y[1] == 1.0f, table.isa, "exp(0)", y[0]);
+    require(y[2] == 0.0f && y[4] == 0.0f && y[5] == 0.0f, table.isa, "exp far below zero", y[5]);
+    require(std::isnan(y[3]), table.isa, "exp(NaN)", y[3]);
+  }
+  const ExpError wide = exp_error(table, 0), narrow = exp_error(table, 1);
+  std::printf("%s: exp max error %.3f ulp for float, %.2e relative for 16-bit types\n", table.isa, wide.ulps,
+              narrow.relative);
+  require(wide.ulps <= 2.5, table.isa, "exp for float, ulp", wide.ulps);
+  require(narrow.relative <= 4e-6, table.isa, "exp for 16-bit types, relative", narrow.relative);
+}
+
+// Every 16-bit pattern through a load and a store: with y = (1, 1) and grad_y = (v, -v) the dot product vanishes and
+// the gradient of a softmax is v itself.
+template <class T>
+void check_conversions(const KernelTable& table) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    T g[2], y[2], out[2];
+    g[0].bits = static_cast<uint16_t>(bits);
+    g[1].bits = static_cast<uint16_t>(bits ^ 0x8000);
+    set(y[0], 8), set(y[1], 8);
+    SoftmaxBackward params{};
+    params.rows = 1, params.cols = 2, params.grad_y = g, params.y = y, params.scale = 1.0f, params.grad_x = out;
+    for_rows(backwards_in_pieces, table.softmax_backward[kType<T>], params);
+    const float value = to_float(g[0]);
+    if (!std::isfinite(value)) {
+      require(std::isnan(to_float(out[0])), table.isa, "a conversion of infinity or NaN", bits);
+    } else if (kType<T> == 2 || std::fabs(value) >= 1.2e-38f) {  // bfloat16 denormals may be flushed
+      require(out[0].bits == g[0].bits || value == 0.0f, table.isa, "a conversion", bits);
+    }
+  }
+}
 
 }  // namespace
 
