@@ -67,11 +67,12 @@ inline bool should_stream(const Tensor& out) {
   return out.numel() * static_cast<int64_t>(out.element_size()) >= kStreamBytes;
 }
 
-// An uninitialised contiguous tensor of like's shape, and its dtype unless another is given. The allocator takes a
+// An uninitialised contiguous tensor of like's device, and its dtype unless another is given. The allocator takes a
 // large one fresh from the system, and touching it in 4 KiB pages costs several times what writing it does: huge pages
 // are asked for where there are any.
-inline Tensor new_output(const Tensor& like, std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
-  Tensor out = torch::stable::new_empty(like, like.sizes(), dtype);
+inline Tensor new_output(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                         std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+  Tensor out = torch::stable::new_empty(like, sizes, dtype);
 #ifdef __linux__
   if (should_stream(out)) {
     constexpr uintptr_t kPage = 4096;
@@ -81,6 +82,10 @@ inline Tensor new_output(const Tensor& like, std::optional<torch::headeronly::Sc
   }
 #endif
   return out;
+}
+// The same of like's shape.
+inline Tensor new_output(const Tensor& like, std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+  return new_output(like, like.sizes(), dtype);
 }
 
 // torch's thread pool.

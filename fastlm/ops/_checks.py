@@ -40,10 +40,15 @@ def native_dtype(name: str, x: Tensor) -> str | None:
     return None if x.dtype in NATIVE_FLOATS else f"{name} is {x.dtype}, and kernels take float32, bfloat16 and float16"
 
 
-def check_like(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
-    """Refuse a dtype or device other than that of ``other``."""
+def check_device(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuse a device other than that of ``other``."""
     if x.device != other.device:
         raise ValueError(f"{name}: on {x.device}, but {other_name} is on {other.device}; move one of them")
+
+
+def check_like(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuse a dtype or device other than that of ``other``."""
+    check_device(name, x, other_name, other)
     if x.dtype != other.dtype:
         raise TypeError(f"{name}: dtype {x.dtype} differs from {other_name}'s {other.dtype}; cast one of them")
 
@@ -58,8 +63,7 @@ def check_targets(targets: Tensor, rows_name: str, rows: Tensor, classes: int, i
     """
     if targets.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"targets: dtype {targets.dtype} is not supported; pass class indices as int64 (or int32)")
-    if targets.device != rows.device:
-        raise ValueError(f"targets: on {targets.device}, but {rows_name} is on {rows.device}; move one of them")
+    check_device("targets", targets, rows_name, rows)
     if targets.dim() != 1 or targets.shape[0] != rows.shape[0]:
         raise ValueError(
             f"targets: shape {tuple(targets.shape)}, but {rows_name} of shape {tuple(rows.shape)} needs "

@@ -1,77 +1,59 @@
-"""The reference's head for a summed loss: the gradient is made beside the loss, while the logits exist.
+"""The reference's forward of ``linear_cross_entropy`` for a summed loss: losses and gradients from one pass.
 
 ``reference.linear_cross_entropy`` is the specification; with many rows it must multiply by the weight four times, since
 no chunk's logits may be kept for the backward. When the losses are only summed, the gradient of the sum is known in the
 forward up to one factor, so three products suffice (the idea of Liger's fused linear cross-entropy, arXiv:2410.10989),
-and the passes over a chunk run in place. Here because models train on the reference until kernels are registered.
+and the passes over a chunk run in place. Here because models train on the reference where no kernels are built, and in
+fp64. Its signature is that of the registered ``linear_cross_entropy_forward``, and so is the autograd.Function.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastlm.ops import reference
 
 
 def summed_head(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, ignore_index: int, label_smoothing: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes: hidden (N, d), weight (V, d), bias (V,), targets (N,) -> sum of losses (), row loss (N,), hit (N,) bool.
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    ignore_index: int,
+    label_smoothing: float,
+    chunk_bytes: int,
+    want_hidden: bool,
+    want_weight: bool,
+    want_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Losses (N,), hits (N,) bool, and the gradients of the sum of the losses by hidden, weight and bias.
 
-    Only the sum is differentiable. The logits of ignored rows must be finite.
+    hidden (N, d), weight (V, d), bias (V,), targets (N,). The logits of ignored rows must be finite. A chunk has
+    ``reference.ROWS_PER_CHUNK`` rows, whatever ``chunk_bytes``. Gradients that are not wanted are (0,).
     """
-    total, row_loss, hit = _SummedHead.apply(hidden, weight, bias, targets, ignore_index, label_smoothing)
-    return total, row_loss, hit
-
-
-class _SummedHead(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        ignore_index: int,
-        label_smoothing: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        wanted = any(ctx.needs_input_grad[:3])
-        row_loss = hidden.new_zeros(hidden.shape[0], dtype=dtype)
-        hit = hidden.new_zeros(hidden.shape[0], dtype=torch.bool)
-        grad_hidden = torch.zeros_like(hidden, memory_format=torch.contiguous_format) if wanted else None
-        grad_weight = torch.zeros_like(weight, dtype=dtype) if wanted else None
-        grad_bias = torch.zeros_like(bias, dtype=dtype) if wanted and bias is not None else None
-        size = reference.ROWS_PER_CHUNK
-        for first in range(0, hidden.shape[0], size):
-            rows = slice(first, first + size)
-            row_loss[rows], hit[rows], d = _chunk(
-                hidden[rows], weight, bias, targets[rows], ignore_index, label_smoothing, wanted
-            )
-            if d is not None and grad_hidden is not None and grad_weight is not None:
-                grad_hidden[rows] = d @ weight
-                grad_weight += d.T @ hidden[rows]
-                if grad_bias is not None:
-                    grad_bias += d.sum(dim=0, dtype=dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        ctx.dtypes = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
-        ctx.mark_non_differentiable(row_loss, hit)
-        return row_loss.sum(), row_loss, hit
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        grads = [
-            None if saved is None or not needed else (saved * grad).to(dtype)
-            for saved, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
-        ]
-        return *grads, None, None, None
+    dtype = reference.accumulator(hidden.dtype)
+    row_loss = hidden.new_zeros(hidden.shape[0], dtype=dtype)
+    hit = hidden.new_zeros(hidden.shape[0], dtype=torch.bool)
+    grad_hidden = hidden.new_zeros(hidden.shape if want_hidden else 0)
+    grad_weight = hidden.new_zeros(weight.shape if want_weight else 0, dtype=dtype)
+    grad_bias = hidden.new_zeros(weight.shape[:1] if want_bias else 0, dtype=dtype)
+    wanted = want_hidden or want_weight or want_bias
+    for first in range(0, hidden.shape[0], reference.ROWS_PER_CHUNK):
+        rows = slice(first, first + reference.ROWS_PER_CHUNK)
+        row_loss[rows], hit[rows], d = _chunk(
+            hidden[rows], weight, bias, targets[rows], ignore_index, label_smoothing, wanted
+        )
+        if want_hidden:
+            grad_hidden[rows] = d @ weight
+        if want_weight:
+            grad_weight += d.T @ hidden[rows]
+        if want_bias:
+            grad_bias += d.sum(dim=0, dtype=dtype)
+    return row_loss, hit, grad_hidden, grad_weight, grad_bias
 
 
 def _chunk(
@@ -82,8 +64,8 @@ def _chunk(
     ignore_index: int,
     label_smoothing: float,
     wanted: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Row losses (n,), hits (n,), and the gradient of their sum by the logits (n, V) in hidden's dtype."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Row losses (n,), hits (n,), and if wanted the gradient of their sum by the logits (n, V) in hidden's dtype."""
     classes = weight.shape[0]
     counted = targets != ignore_index
     valid = (targets >= 0) & (targets < classes)
@@ -103,7 +85,7 @@ def _chunk(
         loss = (1 - label_smoothing) * loss + label_smoothing * (log_sum - spread / classes)
     hit = (predicted == targets) & counted
     if not wanted:
-        return loss * factor, hit, None
+        return loss * factor, hit, hidden.new_empty(0)
     if label_smoothing:
         p -= label_smoothing / classes
     at_target = p.gather(1, index) - (1 - label_smoothing)

@@ -110,7 +110,9 @@ def cross_entropy(
 
 def reduce_rows(row_loss: Tensor, targets: Tensor, ignore_index: int, reduction: str) -> Tensor:
     """(N,) losses, 0 where ignored, to what ``reduction`` asks for; the mean of no rows is 0."""
-    if reduction == "none":
-        return row_loss
-    total = row_loss.sum()
+    return row_loss if reduction == "none" else reduce_sum(row_loss.sum(), targets, ignore_index, reduction)
+
+
+def reduce_sum(total: Tensor, targets: Tensor, ignore_index: int, reduction: str) -> Tensor:
+    """The sum of the (N,) losses to what ``sum`` or ``mean`` asks for."""
     return total if reduction == "sum" else total / (targets != ignore_index).sum().clamp(min=1)

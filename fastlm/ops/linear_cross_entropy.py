@@ -12,69 +12,116 @@ from fastlm.ops import _backend, reference
 from fastlm.ops._autocast import autocast_dtype, without_autocast
 from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
 from fastlm.ops._blocks import readable
-from fastlm.ops._checks import check_float, check_like, check_loss_options, check_targets, native_dtype
+from fastlm.ops._checks import check_device, check_float, check_like, check_loss_options, check_targets, native_dtype
 from fastlm.ops._summed_head import summed_head
-from fastlm.ops.cross_entropy import reduce_rows
+from fastlm.ops.cross_entropy import reduce_sum
+
+CHUNK_BYTES = 64 << 20  # of logits that exist at once; more rows a chunk add up fewer partial weight gradients
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
-# hidden (N, d) and weight (V, d), last dims contiguous; bias (V,) or None; targets (N,) int64; all contiguous.
-# row_loss and lse (N,) fp32, row_correct (N,) bool; ignored rows are not multiplied and give 0, 0 and False; a target
-# outside [0, V) gives NaN, NaN and False. The gradients are contiguous, of their tensors' dtypes; grad_bias is (0,)
-# where there is no bias.
+# hidden (N, d) and weight (V, d) of one dtype, last dims contiguous; bias (V,) of that dtype or None; targets (N,)
+# int64; all but hidden and weight contiguous. At most chunk_bytes of logits exist at a time, or a kernel's least chunk.
+# row_loss (N,) fp32, row_correct (N,) bool; ignored rows are not multiplied and give 0 and False; a target outside
+# [0, V) gives NaN and False. The forward's gradients are those of the sum of row_loss, the backward's those of the sum
+# of grad_row_loss * row_loss: contiguous, grad_hidden of hidden's dtype, grad_weight and grad_bias fp32, since they are
+# sums over all rows; (0,) where not wanted. The backward multiplies hidden by the weight again.
 _INPUTS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor targets"
-_OPTIONS = "int ignore_index, float label_smoothing"
-_FORWARD = f"({_INPUTS}, {_OPTIONS}) -> (Tensor row_loss, Tensor row_correct, Tensor lse)"
-_BACKWARD = (
-    f"(Tensor grad_row_loss, {_INPUTS}, Tensor lse, {_OPTIONS}) "
-    "-> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)"
-)
+_OPTIONS = "int ignore_index, float label_smoothing, int chunk_bytes"
+_WANTED = "bool want_hidden, bool want_weight, bool want_bias"
+_GRADIENTS = "Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias"
+_FORWARD = f"({_INPUTS}, {_OPTIONS}, {_WANTED}) -> (Tensor row_loss, Tensor row_correct, {_GRADIENTS})"
+_BACKWARD = f"(Tensor grad_row_loss, {_INPUTS}, {_OPTIONS}, {_WANTED}) -> ({_GRADIENTS})"
 
 
-def _fake_forward(hidden: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_gradients(hidden: Tensor, weight: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    want_hidden, want_weight, want_bias = args[-3:]
+    return (
+        hidden.new_empty(hidden.shape if want_hidden else 0),
+        hidden.new_empty(weight.shape if want_weight else 0, dtype=torch.float32),
+        hidden.new_empty(weight.shape[:1] if want_bias else 0, dtype=torch.float32),
+    )
+
+
+def _fake_forward(hidden: Tensor, weight: Tensor, *args: Any) -> tuple[Tensor, ...]:
     rows = hidden.shape[0]
-    float_rows = (hidden.new_empty(rows, dtype=torch.float32) for _ in range(2))
-    return next(float_rows), hidden.new_empty(rows, dtype=torch.bool), next(float_rows)
+    row_loss, row_correct = (hidden.new_empty(rows, dtype=dtype) for dtype in (torch.float32, torch.bool))
+    return row_loss, row_correct, *_fake_gradients(hidden, weight, *args)
 
 
-def _fake_backward(
-    grad_row_loss: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, *args: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    grad_bias = weight.new_empty(0) if bias is None else bias.new_empty(bias.shape)
-    return hidden.new_empty(hidden.shape), weight.new_empty(weight.shape), grad_bias
+def _fake_backward(grad_row_loss: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _fake_gradients(*args)
 
 
 _pairs = _backend.define("linear_cross_entropy", _FORWARD, _BACKWARD, Pair(_fake_forward, _fake_backward))
 
 
 # ---- autograd ------------------------------------------------------------------------------------------------------
-class _LinearCrossEntropy(OpFunction):
-    @staticmethod
-    def forward(
-        family: str,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        ignore_index: int,
-        label_smoothing: float,
-    ) -> Any:
-        return _pairs[family].forward(hidden, weight, bias, targets, ignore_index, label_smoothing)
+# Casting to autocast's dtype happens inside the functions: the gradient of an fp32 weight, a sum over all rows, then
+# never passes through 16 bits, and no copy of the weight is kept. What is no tensor comes as one tuple `plan`, (family,
+# dtype of the products, the registered ops' _OPTIONS, their _WANTED), because Dynamo, without gradients, tells the two
+# forms of autograd.Function apart by counting the forward's parameters.
+class _SummedLoss(OpFunction):
+    """The sum of the row losses; its gradients are made beside it up to one factor, while the logits exist."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
-        ctx.family, *tensors, ctx.ignore_index, ctx.label_smoothing = inputs
-        _, row_correct, lse = output
-        ctx.mark_non_differentiable(row_correct, lse)
-        ctx.save_for_backward(*tensors, lse)
+    def forward(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, plan: Any) -> Any:
+        family, dtype, options, want = plan
+        head = summed_head if family == "reference" else _pairs[family].forward
+        row_loss, row_correct, *grads = head(*_cast(dtype, hidden, weight, bias, targets), *options, *want)
+        return row_loss.sum(), row_loss, row_correct, *grads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        ctx.dtypes = [None if x is None else x.dtype for x in inputs[:3]]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # or the backward would make zeros as large as the gradients
+        ctx.save_for_backward(*output[3:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        bias = ctx.saved_tensors[2]
-        grad_hidden, grad_weight, grad_bias = _pairs[ctx.family].backward(
-            grad.contiguous(), *ctx.saved_tensors, ctx.ignore_index, ctx.label_smoothing
-        )
-        return None, grad_hidden, grad_weight, None if bias is None else grad_bias, None, None, None
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        grads = [
+            (made * grad).to(dtype) if wanted and grad is not None else None
+            for made, dtype, wanted in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
+        ]
+        return *grads, None, None
+
+
+class _RowLosses(OpFunction):
+    """The row losses, each with a gradient of its own, for which the backward makes the logits again."""
+
+    @staticmethod
+    def forward(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, plan: Any) -> Any:
+        family, dtype, options, _ = plan
+        inputs = _cast(dtype, hidden, weight, bias, targets)
+        row_loss, row_correct, *_ = _pairs[family].forward(*inputs, *options, False, False, False)
+        return row_loss, row_correct
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.plan = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        family, dtype, options, want = ctx.plan
+        *leaves, _ = ctx.saved_tensors
+        made = _pairs[family].backward(grad.contiguous(), *_cast(dtype, *ctx.saved_tensors), *options, *want)
+        grads = [
+            own.to(x.dtype) if wanted else None
+            for own, x, wanted in zip(made, leaves, ctx.needs_input_grad[:3], strict=True)
+        ]
+        return *grads, None, None
+
+
+def _cast(
+    dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """The registered ops' tensors, floating-point ones in the dtype of the products."""
+    hidden, weight = (rows_contiguous(x.to(dtype)) for x in (hidden, weight))
+    return hidden, weight, None if bias is None else bias.to(dtype).contiguous(), targets.long().contiguous()
 
 
 # ---- public --------------------------------------------------------------------------------------------------------
@@ -128,50 +175,41 @@ def linear_cross_entropy(
     check_targets(targets, "hidden", hidden, weight.shape[0], ignore_index)
     check_loss_options(label_smoothing, reduction)
     device = hidden.device.type
-    if (dtype := autocast_dtype(device)) is not None:
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-    _check_dtypes(hidden, weight, bias)
-    family = _backend.select("linear_cross_entropy", backend, device, native_dtype("hidden", hidden))
+    cast_to = autocast_dtype(device)
+    _check_dtypes(hidden, weight, bias, cast_to)
+    limits = None if cast_to is not None else native_dtype("hidden", hidden)
+    family = _backend.select("linear_cross_entropy", backend, device, limits)
+    want = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, weight, bias))
+    options = (ignore_index, float(label_smoothing), CHUNK_BYTES)
+    plan = (family, cast_to or hidden.dtype, options, want)
     if family == "reference":
         with without_autocast(device):
-            return _on_reference(hidden, weight, bias, targets, ignore_index, label_smoothing, reduction)
-    row_loss, row_correct, _ = _LinearCrossEntropy.apply(
-        family,
-        rows_contiguous(hidden),
-        rows_contiguous(weight),
-        None if bias is None else bias.contiguous(),
-        targets.long().contiguous(),
-        ignore_index,
-        float(label_smoothing),
-    )
-    loss = reduce_rows(row_loss, targets, ignore_index, reduction)
-    return LinearCrossEntropyOutput(loss, row_loss.detach(), row_correct)
+            return _on_reference(hidden, weight, bias, targets, plan, reduction)
+    if reduction == "none":
+        loss, row_correct = _RowLosses.apply(hidden, weight, bias, targets, plan)
+        return LinearCrossEntropyOutput(loss, loss.detach(), row_correct)
+    total, row_loss, row_correct, *_ = _SummedLoss.apply(hidden, weight, bias, targets, plan)
+    return LinearCrossEntropyOutput(reduce_sum(total, targets, ignore_index, reduction), row_loss, row_correct)
 
 
 def _on_reference(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, plan: Any, reduction: str
 ) -> LinearCrossEntropyOutput:
     """The reference for the rows that count; a graph cannot read which these are, and multiplies all."""
+    _, dtype, (ignore_index, label_smoothing, _), _ = plan
     ignored = targets == ignore_index
     rows = (~ignored).nonzero()[:, 0] if readable(targets) else None  # (M,)
     if rows is None:
         hidden = hidden.masked_fill(ignored[:, None], 0)
     else:
         hidden, targets = hidden.index_select(0, rows), targets[rows]
-    arguments = (hidden, weight, bias, targets, ignore_index, label_smoothing)
     if reduction == "none":
-        row_loss, row_correct = reference.linear_cross_entropy(*arguments)
+        inputs = _cast(dtype, hidden, weight, bias, targets)
+        row_loss, row_correct = reference.linear_cross_entropy(*inputs, ignore_index, label_smoothing)
         loss = row_loss = _spread(row_loss, rows, ignored)
     else:
-        loss, row_loss, row_correct = summed_head(*arguments)
-        loss = loss if reduction == "sum" else loss / (~ignored).sum().clamp(min=1)
+        total, row_loss, row_correct, *_ = _SummedLoss.apply(hidden, weight, bias, targets, plan)
+        loss = reduce_sum(total, targets, ignore_index, reduction)
         row_loss = _spread(row_loss, rows, ignored)
     return LinearCrossEntropyOutput(loss, row_loss.detach(), _spread(row_correct, rows, ignored))
 
@@ -193,9 +231,10 @@ def _check_shapes(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         raise ValueError(f"bias: shape {tuple(bias.shape)} must be ({weight.shape[0]},), one per row of weight")
 
 
-def _check_dtypes(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+def _check_dtypes(hidden: Tensor, weight: Tensor, bias: Tensor | None, cast_to: torch.dtype | None) -> None:
+    """Floating point on one device, and of one dtype unless autocast casts all to its own."""
     check_float("hidden", hidden)
-    check_float("weight", weight)
-    check_like("weight", weight, "hidden", hidden)
-    if bias is not None:
-        check_like("bias", bias, "hidden", hidden)
+    for name, x in (("weight", weight), ("bias", bias)):
+        if x is not None:
+            check_float(name, x)
+            (check_like if cast_to is None else check_device)(name, x, "hidden", hidden)

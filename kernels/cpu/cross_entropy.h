@@ -18,23 +18,28 @@ inline RowKind row_kind(const CrossEntropyTargets& targets, int64_t target, int6
 struct RowLoss {
   float loss;
   double lse;
+  float maximum;
+  double sum;  // of the exponentials relative to the maximum
 };
 
-template <class T>
-inline float value_at(const T* x, int64_t i) {
+template <class Source>
+inline float value_at(Source x, int64_t i) {
   return reduce_add(load(x + i, Tail{1}));  // the absent lanes are 0
 }
 
-template <class T>
-inline RowLoss row_loss(const T* x, int64_t n, int64_t target, float smoothing) {
+// With kKeep the exponentials go to e, and behind them each chunk's maximum, to which they are relative.
+template <class T, bool kKeep = false, class Source>
+inline RowLoss row_loss(Source x, int64_t n, int64_t target, float smoothing, float* e = nullptr) {
   OnlineSum state;
   double total = 0.0;
   for (int64_t begin = 0; begin < n; begin += kChunk) {
     Sum values;
-    state = accumulate(state, x + begin, n - begin < kChunk ? n - begin : kChunk, Unscaled{}, KeepAll{},
-                       [&](int64_t, auto, int slot, Vec value, Vec) {
-                         if (smoothing != 0.0f) values.slots[slot] = values.slots[slot] + value;
-                       });
+    state = accumulate<T>(state, x + begin, n - begin < kChunk ? n - begin : kChunk, Unscaled{}, KeepAll{},
+                          [&](int64_t i, auto lanes, int slot, Vec value, Vec exponential) {
+                            if (smoothing != 0.0f) values.slots[slot] = values.slots[slot] + value;
+                            if constexpr (kKeep) store(e + begin + i, exponential, lanes);
+                          });
+    if constexpr (kKeep) e[n + begin / kChunk] = state.maximum;
     total += values.total();
   }
   const double lse = state.maximum + std::log(state.sum);
@@ -43,20 +48,20 @@ inline RowLoss row_loss(const T* x, int64_t n, int64_t target, float smoothing) 
     const double uniform_loss = lse - total / static_cast<double>(n);
     loss = (1.0 - smoothing) * loss + smoothing * uniform_loss;
   }
-  return {static_cast<float>(loss), lse};
+  return {static_cast<float>(loss), lse, state.maximum, state.sum};
 }
 
 template <class T>
 void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t end, float*) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t target = target_of(p.targets, row);
-    RowLoss result{NAN, NAN};
+    RowLoss result{NAN, NAN, NAN, NAN};
     switch (row_kind(p.targets, target, p.cols)) {
       case RowKind::kScored:
-        result = row_loss(static_cast<const T*>(p.logits) + row * p.row_stride, p.cols, target, p.label_smoothing);
+        result = row_loss<T>(static_cast<const T*>(p.logits) + row * p.row_stride, p.cols, target, p.label_smoothing);
         break;
       case RowKind::kIgnored:
-        result = {0.0f, 0.0};
+        result = {0.0f, 0.0, 0.0f, 0.0};
         break;
       case RowKind::kOutOfRange:
         break;
@@ -66,14 +71,12 @@ void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t 
   }
 }
 
-// grad[i] = g (exp(x[i] - lse) - wanted[i]), where wanted is s / n, and 1 - s more at the target. lse is subtracted as
-// two floats: rounded to one, a large lse would scale every probability of the row.
-template <class T>
-inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, double lse, float smoothing,
-                         bool stream) {
-  const float high = static_cast<float>(lse);
-  const Vec lse_high = splat(high), lse_low = splat(static_cast<float>(lse - high));
-  const double uniform = smoothing / static_cast<double>(n);
+// grad[i] = g (probability(i, lanes) - wanted[i]) for n columns, where wanted is s / classes, and 1 - s more at the
+// target, which may lie outside them.
+template <class T, class Probability>
+inline void write_gradient(T* grad, int64_t n, int64_t target, float g, float smoothing, int64_t classes, bool stream,
+                           Probability&& probability) {
+  const double uniform = smoothing / static_cast<double>(classes);
   // A window over `wanted` around the target, for the one vector that holds it. Correcting the target afterwards would
   // read a streamed line back from memory.
   float wanted[2 * kWidth];
@@ -83,9 +86,19 @@ inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g
     const int64_t lane = target - i;
     const bool here = lane >= 0 && lane < kWidth;
     const Vec minus_wanted = load(wanted + (here ? kWidth - lane : 0), Whole{});
-    const Vec e = exp<T>(load(x + i, read(lanes)) - lse_high - lse_low);
-    store(grad + i, splat(g) * (e + minus_wanted), lanes);
+    store(grad + i, splat(g) * (probability(i, read(lanes)) + minus_wanted), lanes);
   });
+}
+
+// A probability is exp(x - lse). lse is subtracted as two floats: rounded to one, a large lse would scale every
+// probability of the row.
+template <class T>
+inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, double lse, float smoothing,
+                         bool stream) {
+  const float high = static_cast<float>(lse);
+  const Vec lse_high = splat(high), lse_low = splat(static_cast<float>(lse - high));
+  write_gradient(grad, n, target, g, smoothing, n, stream,
+                 [&](int64_t i, auto lanes) { return exp<T>(load(x + i, lanes) - lse_high - lse_low); });
 }
 
 template <class T>

@@ -184,6 +184,36 @@ struct LayerNormSums {
   void* grad_bias;
 };
 
+// Cross-entropy of one chunk of an output layer's products, which become their own gradient where they lie:
+// logits = logits + bias; row_loss as above; row_correct: the target is the first of the largest logits (NaN is larger
+// than all), false for ignored rows and targets outside [0, cols); then, unless grad_row_loss is nullptr, logits =
+// grad_row_loss * (softmax(logits) - smoothed one-hot target), 0 in ignored rows, NaN for targets outside [0, cols).
+struct LogitsChunk {
+  int64_t rows, cols;
+  void* logits;      // contiguous
+  const void* bias;  // (cols,) or nullptr
+  CrossEntropyTargets targets;
+  float label_smoothing;
+  const float* grad_row_loss;  // (rows,) or nullptr
+  float* row_loss;             // (rows,)
+  bool* row_correct;           // (rows,)
+};
+
+// sum = x, or sum += x. Both are contiguous.
+struct AddMatrix {
+  int64_t rows, cols;
+  const void* x;
+  float* sum;
+  bool first;  // sum holds nothing yet
+};
+
+// sums[c] += x[0, c] + x[1, c] + ... for contiguous x and a range of columns.
+struct AddColumns {
+  int64_t rows, cols;
+  const void* x;
+  float* sums;
+};
+
 // Computes rows [begin, end), or blocks or columns; scratch holds scratch_floats(params) floats, aligned to a cache
 // line, and belongs to this call alone.
 template <class Params>
@@ -219,6 +249,9 @@ struct KernelTable {
   RowsKernel<LayerNormForward> layer_norm_forward[kDTypes][kDTypes];
   RowsKernel<LayerNormBackward> layer_norm_backward[kDTypes][kDTypes];
   RowsKernel<LayerNormSums> layer_norm_sums[kDTypes];
+  RowsKernel<LogitsChunk> logits_chunk[kDTypes];
+  RowsKernel<AddMatrix> add_matrix[kDTypes];
+  RowsKernel<AddColumns> add_columns[kDTypes];
   // The exponential that the kernels of each type use, so that its error can be measured.
   void (*exp[kDTypes])(const float* x, float* y, int64_t n);
 };

@@ -54,10 +54,10 @@ inline float rescale(float from, float to, Scaling scaling) {
   return from == to ? 1.0f : exp(scaling.apply(scaling.orient(from) - scaling.orient(to)));
 }
 
-// Adds columns [0, n), n <= kChunk. emit(i, lanes, slot, x, e) sees every vector with its exponentials, which are
-// relative to the maximum that is returned.
-template <class T, class Scaling, class Filter, class Emit>
-inline OnlineSum accumulate(OnlineSum state, const T* x, int64_t n, Scaling scaling, Filter keep, Emit&& emit) {
+// Adds columns [0, n), n <= kChunk, of data of type T: x is a pointer, or what adds and loads like one. emit(i, lanes,
+// slot, x, e) sees every vector with its exponentials, which are relative to the maximum that is returned.
+template <class T, class Source, class Scaling, class Filter, class Emit>
+inline OnlineSum accumulate(OnlineSum state, Source x, int64_t n, Scaling scaling, Filter keep, Emit&& emit) {
   Maximum maximum;
   for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
     const Vec oriented = only(scaling.orient(load(x + i, lanes)), lanes, -INFINITY);

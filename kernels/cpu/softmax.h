@@ -30,8 +30,8 @@ inline void softmax_row(const T* x, const T* next, T* out, int64_t n, Scaling sc
   OnlineSum state;
   for (int64_t begin = 0, chunk = 0; begin < n; begin += kChunk, ++chunk) {
     float* const e = scratch + begin;
-    state = accumulate(state, x + begin, n - begin < kChunk ? n - begin : kChunk, scaling, keep.from(begin),
-                       [&](int64_t i, auto lanes, int, Vec, Vec value) { store(e + i, value, lanes); });
+    state = accumulate<T>(state, x + begin, n - begin < kChunk ? n - begin : kChunk, scaling, keep.from(begin),
+                          [&](int64_t i, auto lanes, int, Vec, Vec value) { store(e + i, value, lanes); });
     maxima[chunk] = state.maximum;
   }
   // Nothing above -infinity: a row that the mask empties is zero by definition, any other is 0 / 0 as elsewhere.

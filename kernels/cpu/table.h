@@ -2,8 +2,8 @@
 #pragma once
 
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/cross_entropy.h"
 #include "kernels/cpu/layer_norm.h"
+#include "kernels/cpu/linear_cross_entropy.h"
 #include "kernels/cpu/softmax.h"
 
 namespace fastlm::cpu::FASTLM_ISA {
@@ -38,6 +38,9 @@ const KernelTable kTable = {
     FASTLM_PER_DTYPES(layer_norm_forward),
     FASTLM_PER_DTYPES(layer_norm_backward),
     FASTLM_PER_DTYPE(layer_norm_sums),
+    FASTLM_PER_DTYPE(logits_chunk),
+    FASTLM_PER_DTYPE(add_matrix),
+    FASTLM_PER_DTYPE(add_columns),
     FASTLM_PER_DTYPE(exp_array),
 };
 

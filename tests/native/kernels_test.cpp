@@ -410,6 +410,91 @@ void check_layer_norms(const KernelTable& table) {
   }
 }
 
+// The gradient of one logit of a row without ignored or impossible targets, given its log-sum-exp.
+double logit_slope(double logit, double lse, bool is_target, double smoothing, int64_t n) {
+  return std::exp(logit - lse) - smoothing / static_cast<double>(n) - (is_target ? 1 - smoothing : 0.0);
+}
+
+// In place, so the logits are kept beside it. Ties, whose first is the argmax; maxima that grow from chunk to chunk.
+template <class T>
+void check_logits_chunk(const KernelTable& table, int64_t n, bool biased, bool with_gradient) {
+  constexpr int64_t kRows = 6;
+  constexpr double kSmoothing = 0.1;
+  Matrix<T> x(kRows, n, n), kept(kRows, n, n), bias(1, n, n);
+  const std::vector<int64_t> targets = {0, n - 1, -100, n, INT64_MIN, n / 2};
+  std::vector<float> loss(kRows), g(kRows, 2.0f);
+  const std::unique_ptr<bool[]> correct(new bool[kRows]);
+  for (int64_t i = 0; i < n; ++i) set(bias.data[i], static_cast<int>(i % 5) - 2);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i)
+      set(x.row(r)[i], r == 5 ? 8 : static_cast<int>((r * 13 + i * 29) % 96 + 8 * (i / kChunk)) - 40);
+  for (int64_t i = 0; i < kRows * n; ++i) kept.data[i] = x.data[i];
+  const auto logit = [&](int64_t r, int64_t i) {
+    return to_float(kept.row(r)[i]) + (biased ? to_float(bias.data[i]) : 0.0f);
+  };
+  LogitsChunk params{};
+  params.rows = kRows, params.cols = n, params.logits = x.data, params.bias = biased ? bias.data : nullptr;
+  params.targets = {targets.data(), 1, -100}, params.label_smoothing = kSmoothing;
+  params.grad_row_loss = with_gradient ? g.data() : nullptr;
+  params.row_loss = loss.data(), params.row_correct = correct.get();
+  for_rows(backwards_in_pieces, table.logits_chunk[kType<T>], params);
+
+  for (int64_t r = 0; r < kRows; ++r) {
+    const int64_t target = targets[r];
+    const bool scored = target >= 0 && target < n;
+    double sum = 0.0, total = 0.0;
+    int64_t largest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      sum += std::exp(logit(r, i)), total += logit(r, i);
+      if (logit(r, i) > logit(r, largest)) largest = i;
+    }
+    require(correct[r] == (scored && largest == target), table.isa, "whether the head was right", r);
+    const double lse = std::log(sum), mean = total / static_cast<double>(n);
+    if (scored) {
+      const double want = lse - (1 - kSmoothing) * logit(r, target) - kSmoothing * mean;
+      require(std::fabs(loss[r] - want) <= 2e-5, table.isa, "loss of the head", loss[r] - want);
+    } else {
+      require(target == -100 ? loss[r] == 0.0f : std::isnan(loss[r]), table.isa, "loss of an unscored row", loss[r]);
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const float got = to_float(x.row(r)[i]);
+      if (!with_gradient) {
+        require(got == to_float(kept.row(r)[i]), table.isa, "logits that were to be left alone", i);
+      } else if (!scored) {
+        require(target == -100 ? got == 0.0f : std::isnan(got), table.isa, "gradient of an unscored row", i);
+      } else {
+        const double slope = 2 * logit_slope(logit(r, i), lse, i == target, kSmoothing, n);
+        require(std::fabs(got - slope) <= 2 * kEps[kType<T>] * std::fabs(slope) + 2e-5, table.isa,
+                "gradient of the head", got - slope);
+      }
+    }
+  }
+}
+
+template <class T>
+void check_sums(const KernelTable& table, int64_t n) {
+  constexpr int64_t kRows = 5;
+  Matrix<T> x(kRows, n, n);
+  Matrix<float> sum(kRows, n, n), columns(1, n, n);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 7 + i * 5) % 32) - 16);
+  for (int64_t i = 0; i < n; ++i) columns.data[i] = 1.0f;
+  for (const bool first : {true, false}) {
+    const AddMatrix params{kRows, n, x.data, sum.data, first};
+    for_rows(backwards_in_pieces, table.add_matrix[kType<T>], params);
+  }
+  const AddColumns params{kRows, n, x.data, columns.data};
+  for_units(backwards_in_pieces, table.add_columns[kType<T>], params, n, kRows);
+  for (int64_t i = 0; i < n; ++i) {
+    float column = 1.0f;
+    for (int64_t r = 0; r < kRows; ++r) {
+      column += to_float(x.row(r)[i]);
+      require(sum.row(r)[i] == 2 * to_float(x.row(r)[i]), table.isa, "sum of two matrices", i);
+    }
+    require(columns.data[i] == column, table.isa, "sum of a column", i);
+  }
+}
+
 template <class T>
 void check_type(const KernelTable& table) {
   check_attention_shapes<T>(table);
@@ -420,6 +505,9 @@ void check_type(const KernelTable& table) {
       check_softmax<T>(table, n, true, stream);
       check_cross_entropy<T>(table, n, stream);
     }
+    for (const bool biased : {false, true})
+      for (const bool with_gradient : {false, true}) check_logits_chunk<T>(table, n, biased, with_gradient);
+    check_sums<T>(table, n);
   }
 }
 

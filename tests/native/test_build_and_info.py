@@ -74,12 +74,35 @@ def test_registered_cross_entropy_refuses_wrong_shapes() -> None:
         forward(torch.zeros(2, 5), torch.zeros(3, dtype=torch.int64), -100, 0.0)
     with pytest.raises(RuntimeError, match="targets: dtype Int, expected Long"):
         forward(torch.zeros(2, 5), torch.zeros(2, dtype=torch.int32), -100, 0.0)
+    with pytest.raises(RuntimeError, match=r"logits: shape \(2, 0\) has no classes"):
+        forward(torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64), -100, 0.0)
+
+
+HIDDEN, WEIGHT, TARGETS = torch.zeros(2, 3), torch.zeros(5, 3), torch.zeros(2, dtype=torch.int64)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((HIDDEN[0], WEIGHT, None, TARGETS), r"hidden: shape \(3\), expected \(N, d\)"),
+        ((HIDDEN.double(), WEIGHT, None, TARGETS), "hidden: dtype Double is not supported"),
+        ((HIDDEN, WEIGHT[:, :2], None, TARGETS), r"weight: shape \(5, 2\), expected \(V, 3\) with V > 0"),
+        ((HIDDEN, WEIGHT.half(), None, TARGETS), "weight: dtype Half, expected Float"),
+        ((HIDDEN, WEIGHT, WEIGHT[:4, 0], TARGETS), r"bias: shape \(4\), expected \(5\)"),
+        ((HIDDEN, WEIGHT, None, TARGETS[:1]), r"targets: shape \(1\), expected \(2\)"),
+    ],
+)
+def test_registered_linear_cross_entropy_refuses_wrong_shapes(arguments: tuple[object, ...], message: str) -> None:
+    options = (-100, 0.0, 1 << 20, True, True, True)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fastlm.linear_cross_entropy_forward(*arguments, *options)
+    with pytest.raises(RuntimeError, match=r"grad_row_loss: shape \(3\), expected \(2\)"):
+        torch.ops.fastlm.linear_cross_entropy_backward(torch.zeros(3), HIDDEN, WEIGHT, None, TARGETS, *options)
     with pytest.raises(RuntimeError, match=r"lse: shape \(1\), expected \(2\)"):
         torch.ops.fastlm.cross_entropy_backward(
             torch.ones(2), torch.zeros(2, 5), torch.zeros(2, dtype=torch.int64), torch.ones(1).double(), -100, 0.0
         )
-    with pytest.raises(RuntimeError, match=r"logits: shape \(2, 0\) has no classes"):
-        forward(torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64), -100, 0.0)
 
 
 def setup_in_copy(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""softmax, cross_entropy and layer_norm on every instruction set of this machine, held to fp64 by the error budget."""
+"""The native ops on every instruction set of this machine, held to fp64 by the error budget."""
 
 from __future__ import annotations
 
@@ -84,6 +84,38 @@ def test_dropout_add_layer_norm_within_budget(isa: str, dtype: torch.dtype, drop
     check_against_fp64(norm("native"), norm("reference"), [*rows.chunk(2), *vectors], names="y,x b r w c")
 
 
+@pytest.mark.parametrize("cols", COLUMNS.values(), ids=COLUMNS)
+@pytest.mark.parametrize(("reduction", "smoothing", "with_bias"), [("mean", 0.0, True), ("none", 0.1, False)])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_linear_cross_entropy_within_budget(
+    isa: str, dtype: torch.dtype, reduction: str, smoothing: float, with_bias: bool, cols: int
+) -> None:
+    targets = torch.arange(40) * 97 % cols  # many rows, so that PyTorch's error is no stroke of luck
+    targets[3] = -100
+    options = {"label_smoothing": smoothing, "reduction": reduction}
+    check_against_fp64(
+        lambda h, w, b=None: ops.linear_cross_entropy(h, w, targets, bias=b, **options).loss,
+        lambda h, w, b=None: F.cross_entropy(F.linear(h, w, b), targets, **options),
+        [logits(40, 9, dtype, 1.0), logits(cols, 9, dtype, 1.0), *([logits(1, cols, dtype)[0]] if with_bias else [])],
+        names="loss hidden weight bias",
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_first_of_the_largest_logits_is_the_prediction(isa: str, dtype: torch.dtype) -> None:
+    """As torch.argmax has it, also among ties, infinities and NaN; the identity as hidden makes any logits."""
+    inf, nan = torch.inf, torch.nan
+    rows = torch.tensor(
+        [[3, 1, 3, 0], [0, 3, 3, 1], [-1, 2, 0, inf], [nan, 5, nan, 1], [2, 1, nan, 5], [-inf, -inf, -inf, -inf]]
+    )
+    weight = rows.repeat_interleave(17, 1)  # ties within a vector and beyond it
+    for bias in (None, torch.zeros(weight.shape[1], dtype=dtype)):
+        for row, values in enumerate(weight):
+            hidden = torch.ones(weight.shape[1], 1, dtype=dtype)
+            out = ops.linear_cross_entropy(hidden, values[:, None].to(dtype), torch.arange(len(values)), bias=bias)
+            assert out.row_correct.nonzero().tolist() == [[int(values.argmax())]], row
+
+
 @pytest.mark.parametrize("offset", [100.0, -3000.0, 1e4])
 def test_an_offset_changes_nothing(isa: str, offset: float) -> None:
     """A large log-sum-exp is rounded coarsely; the gradient must not show it."""
@@ -137,6 +169,24 @@ def test_many_dimensions_and_broadcast_rows(isa: str) -> None:
     assert torch.equal(ops.softmax(x), ops.softmax(x.contiguous()))
     expanded = torch.randn(3, 1, 7).expand(3, 4, 7)
     assert torch.equal(ops.softmax(expanded), ops.softmax(expanded.contiguous()))
+
+
+def test_rows_are_gathered_and_their_gradients_put_back(isa: str) -> None:
+    """Several chunks of rows that count, scattered among others, with a bias: as if the others were not there."""
+    hidden, weight = logits(300, 20, torch.float32, 1.0), logits(50, 20, torch.float32, 1.0)
+    bias, targets = logits(1, 50, torch.float32)[0], torch.arange(300) % 50
+    targets[torch.arange(300) % 3 == 1] = -100
+    kept = targets != -100
+
+    def run(hidden: Tensor, targets: Tensor) -> list[Tensor]:
+        arguments = (hidden, weight, bias, targets, -100, 0.1, 1, True, True, True)
+        return torch.ops.fastlm.linear_cross_entropy_forward(*arguments)
+
+    ours, expected = run(hidden, targets), run(hidden[kept], targets[kept])
+    for a, b in zip(ours[:3], expected[:3], strict=True):
+        assert torch.equal(a[kept], b)
+        assert a[~kept].eq(0).all()
+    assert all(torch.equal(a, b) for a, b in zip(ours[3:], expected[3:], strict=True))
 
 
 def test_empty_inputs(isa: str) -> None:
@@ -256,6 +306,26 @@ def test_bits_do_not_depend_on_threads_or_repetition() -> None:
                 y = ops.softmax(x, scale=0.5)
                 loss = ops.cross_entropy(x, targets, label_smoothing=0.1, reduction="none")
                 results.append([y, loss, *torch.autograd.grad((y * y).sum() + loss.sum(), x)])
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_linear_cross_entropy_gives_the_same_bits_on_two_threads(dtype: torch.dtype, reduction: str) -> None:
+    """Its own part for any number; the matrix products of fp32 (MKL) may round otherwise from three threads on."""
+    hidden, weight = logits(300, 40, dtype).requires_grad_(), logits(3001, 40, dtype).requires_grad_()
+    bias = logits(1, 3001, dtype)[0].requires_grad_()
+    targets = torch.randint(3001, (300,), generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            out = ops.linear_cross_entropy(hidden, weight, targets, bias=bias, reduction=reduction, backend="native")
+            results.append([out.row_loss, *torch.autograd.grad(out.loss.sum(), (hidden, weight, bias))])
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:

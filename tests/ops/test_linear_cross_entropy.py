@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,13 +27,21 @@ def problem(size: str, dtype: torch.dtype = torch.float32, ignored: int = 1):
     return [x.to(dtype) for x in tensors], targets
 
 
-@pytest.fixture(params=["one_chunk", "chunks_of_16_rows"])
+@pytest.fixture(params=["one_chunk", "small_chunks"])
 def chunking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "chunks_of_16_rows":
+    """16 rows on the reference, on kernels the fewest that they take (64)."""
+    if request.param == "small_chunks":
         monkeypatch.setattr(reference, "ROWS_PER_CHUNK", 16)
+        monkeypatch.setattr(importlib.import_module("fastlm.ops.linear_cross_entropy"), "CHUNK_BYTES", 1)
 
 
-@pytest.mark.usefixtures("chunking")
+@pytest.fixture
+def on_family(family: str) -> Iterator[None]:
+    with ops.use_backend(family):
+        yield
+
+
+@pytest.mark.usefixtures("chunking", "on_family")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", SIZES)
 def test_within_budget(size: str, dtype: torch.dtype) -> None:
@@ -44,7 +54,7 @@ def test_within_budget(size: str, dtype: torch.dtype) -> None:
     )
 
 
-@pytest.mark.usefixtures("chunking")
+@pytest.mark.usefixtures("chunking", "on_family")
 @pytest.mark.parametrize(("reduction", "label_smoothing"), [("mean", 0.1), ("sum", 0.0), ("none", 0.1)])
 def test_options_match_pytorch(reduction: str, label_smoothing: float, mode) -> None:
     inputs, targets = problem("several_chunks", ignored=20)
@@ -57,7 +67,7 @@ def test_options_match_pytorch(reduction: str, label_smoothing: float, mode) -> 
     )
 
 
-@pytest.mark.usefixtures("chunking")
+@pytest.mark.usefixtures("chunking", "on_family")
 def test_rows_report_their_loss_and_whether_they_were_right(mode) -> None:
     (hidden, weight, bias), targets = problem("several_chunks", ignored=20)
     logits = F.linear(hidden, weight, bias)
@@ -72,6 +82,7 @@ def test_rows_report_their_loss_and_whether_they_were_right(mode) -> None:
     torch.testing.assert_close(out.loss, out.row_loss.sum() / (targets != IGNORED).sum())
 
 
+@pytest.mark.usefixtures("on_family")
 def test_ignore_index_that_is_a_class_is_never_right() -> None:
     (hidden, weight, _), _ = problem("odd")
     predictions = F.linear(hidden, weight).argmax(1)
@@ -80,6 +91,7 @@ def test_ignore_index_that_is_a_class_is_never_right() -> None:
     assert (out.row_loss[~out.row_correct] == 0).all()
 
 
+@pytest.mark.usefixtures("on_family")
 def test_all_rows_ignored_give_zero_and_zero_gradients(mode) -> None:
     (hidden, weight, bias), targets = problem("odd")
     leaves = [x.requires_grad_() for x in (hidden, weight, bias)]
@@ -89,6 +101,7 @@ def test_all_rows_ignored_give_zero_and_zero_gradients(mode) -> None:
     assert all((g == 0).all() for g in torch.autograd.grad(loss, leaves))
 
 
+@pytest.mark.usefixtures("on_family")
 def test_no_rows(mode) -> None:
     hidden, weight = torch.randn(0, 8, requires_grad=True), torch.randn(5, 8, requires_grad=True)
     targets = torch.zeros(0, dtype=torch.int64)
@@ -99,6 +112,7 @@ def test_no_rows(mode) -> None:
     assert (weight.grad == 0).all()
 
 
+@pytest.mark.usefixtures("on_family")
 def test_ignored_rows_are_not_multiplied() -> None:
     (hidden, weight, _), targets = problem("odd", ignored=10)
     spoilt = torch.where((targets == IGNORED)[:, None], torch.nan, hidden).requires_grad_()
@@ -110,7 +124,7 @@ def test_ignored_rows_are_not_multiplied() -> None:
     assert (spoilt.grad[targets == IGNORED] == 0).all()
 
 
-@pytest.mark.usefixtures("chunking")
+@pytest.mark.usefixtures("chunking", "on_family")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_never_more_than_a_chunk_of_logits_is_kept(reduction: str) -> None:
     (hidden, _, _), targets = problem("several_chunks", ignored=0)
@@ -124,10 +138,11 @@ def test_never_more_than_a_chunk_of_logits_is_kept(reduction: str) -> None:
         assert not rows  # the gradient is there already, or each chunk is made again
 
 
-@pytest.mark.usefixtures("chunking")
+@pytest.mark.usefixtures("chunking", "on_family")
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_the_summed_head_equals_its_specification(label_smoothing: float) -> None:
-    inputs, targets = problem("several_chunks", torch.float64, ignored=9)
+def test_summed_losses_have_the_gradient_of_single_ones(label_smoothing: float, family: str) -> None:
+    dtype = torch.float64 if family == "reference" else torch.float32
+    inputs, targets = problem("several_chunks", dtype, ignored=9)
     targets[5] = 64  # out of range: the row is NaN in both
     leaves = [x.requires_grad_() for x in inputs]
     options = {"bias": leaves[2], "label_smoothing": label_smoothing}
@@ -139,6 +154,7 @@ def test_the_summed_head_equals_its_specification(label_smoothing: float) -> Non
     torch.testing.assert_close(ours, expected, equal_nan=True)
 
 
+@pytest.mark.usefixtures("on_family")
 def test_targets_out_of_range() -> None:
     (hidden, weight, _), targets = problem("odd", ignored=0)
     targets[3], targets[7] = 101, -1
@@ -153,6 +169,7 @@ def test_targets_out_of_range() -> None:
         ops.set_checks("off")
 
 
+@pytest.mark.usefixtures("on_family")
 def test_autocast_multiplies_in_its_dtype_and_returns_fp32(mode) -> None:
     (hidden, weight, bias), targets = problem("odd")
     weight.requires_grad_()
@@ -161,9 +178,35 @@ def test_autocast_multiplies_in_its_dtype_and_returns_fp32(mode) -> None:
     expected = ops.linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets, bias=bias.bfloat16())
     torch.testing.assert_close(out.loss, expected.loss)
     assert out.loss.dtype == out.row_loss.dtype == torch.float32
-    assert torch.autograd.grad(out.loss, weight)[0].dtype == torch.float32
+    (grad,) = torch.autograd.grad(out.loss, weight)
+    assert grad.dtype == torch.float32
 
 
+def test_under_autocast_the_weight_gradient_is_not_rounded_to_16_bits(family: str) -> None:
+    (hidden, weight, _), targets = problem("several_chunks")
+    weight.requires_grad_()
+    with ops.use_backend(family), torch.autocast("cpu", torch.bfloat16):
+        loss = ops.linear_cross_entropy(hidden, weight, targets).loss
+    (grad,) = torch.autograd.grad(loss, weight)
+    assert not torch.equal(grad, grad.bfloat16().float())
+
+
+@pytest.mark.usefixtures("on_family")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_frozen_inputs_get_no_gradient_and_no_grad_makes_none(reduction: str, mode) -> None:
+    (hidden, weight, bias), targets = problem("odd")
+    call = mode(lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b, reduction=reduction).loss.sum())
+    hidden.requires_grad_()
+    (expected,) = torch.autograd.grad(F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum"), hidden)
+    (ours,) = torch.autograd.grad(call(hidden, weight, bias), hidden)
+    counted = (targets != IGNORED).sum() if reduction == "mean" else 1
+    torch.testing.assert_close(ours * counted, expected)
+    assert call(hidden.detach(), weight, bias.requires_grad_()).requires_grad
+    with torch.no_grad():
+        assert not call(hidden, weight, bias).requires_grad
+
+
+@pytest.mark.usefixtures("on_family")
 def test_mixed_dtypes_are_for_autocast_alone() -> None:
     (hidden, weight, _), targets = problem("odd")
     with pytest.raises(TypeError, match=r"weight: dtype torch.float32 differs from hidden's torch.bfloat16"):
@@ -181,7 +224,7 @@ def test_gradcheck_of_the_reference() -> None:
     )
 
 
-@pytest.mark.usefixtures("chunking")
+@pytest.mark.usefixtures("chunking", "on_family")
 def test_same_bits_every_time() -> None:
     inputs, targets = problem("several_chunks", ignored=9)
 
@@ -195,6 +238,7 @@ def test_same_bits_every_time() -> None:
         assert all(torch.equal(a, b) for a, b in zip(run(), first, strict=True))
 
 
+@pytest.mark.usefixtures("on_family")
 def test_strided_inputs_give_the_bits_of_contiguous_ones() -> None:
     (hidden, weight, _), targets = problem("odd")
     strided = torch.cat([hidden, hidden], 1)[:, : hidden.shape[1]], weight.T.contiguous().T
