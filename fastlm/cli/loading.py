@@ -26,13 +26,12 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
         CheckpointError: no such run or checkpoint, or a damaged one.
         ConfigError: a run of the other kind of model; an environment that the ops cannot run in.
     """
-    from fastlm import ops
     from fastlm.train.checkpoint import load
+    from fastlm.train.plan import check_environment
 
     if which not in ("best", "latest") and not which.isdigit():
         raise ConfigError(f"--which: {which!r} is not best, latest or a step number")
-    if fault := ops.environment_fault():
-        raise ConfigError(fault)
+    check_environment()
     loaded = load(Path(run), int(which) if which.isdigit() else which)
     kind = loaded.config.model.model
     if needs and kind != needs:

@@ -40,14 +40,19 @@ class Machine:
     slow: tuple[str, ...]  # reasons why a fast path is missing
 
 
+def check_environment() -> None:
+    """Refuses an environment that the ops cannot run in: FASTLM_BACKEND or FASTLM_CPU_ISA names what is not there."""
+    if fault := ops.environment_fault():
+        raise ConfigError(fault)
+
+
 def machine(config: TrainConfig, world: World) -> Machine:
     """Resolves ``auto`` and applies threads and kernels to this process.
 
     Raises:
         ConfigError: a device, dtype, backend or instruction set that this machine does not have.
     """
-    if fault := ops.environment_fault():
-        raise ConfigError(fault)
+    check_environment()
     device = _device(config, world)
     dtype = _dtype(config, device)
     if config.threads:

@@ -180,14 +180,14 @@ def two(batches: Any) -> Any:
 
 
 def poison(stepper: Stepper) -> None:
-    stepper.model.blocks[0].register_forward_hook(lambda m, i, o: o * math.nan)
+    stepper.model.blocks[0].mlp.register_forward_hook(lambda m, i, o: o * math.nan)
 
 
 def test_one_bad_step_is_skipped_counted_and_said(
     make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poison_once(stepper: Stepper) -> None:
-        handle = stepper.model.blocks[0].register_forward_hook(lambda m, i, o: (handle.remove(), o * math.nan)[1])
+        handle = stepper.model.blocks[0].mlp.register_forward_hook(lambda m, i, o: (handle.remove(), o * math.nan)[1])
 
     after_step(monkeypatch, 3, poison_once)
     said = run(make_config())
@@ -218,7 +218,7 @@ def test_bad_steps_with_good_ones_between_stop_nothing(
     def every_other(self: Stepper, step: Any, *arguments: Any) -> Any:
         if step.index % 2:
             return plain(self, step, *arguments)
-        handle = self.model.blocks[0].register_forward_hook(lambda m, i, o: o * math.nan)
+        handle = self.model.blocks[0].mlp.register_forward_hook(lambda m, i, o: o * math.nan)
         try:
             return plain(self, step, *arguments)
         finally:
