@@ -207,7 +207,7 @@ def test_many_bad_steps_stop_the_run_with_a_dump(
     ):
         run(make_config(max_steps=20, eval_every=20))
     report = json.loads((tmp_path / "run/debug/step-0000000005-rank-0.json").read_text())
-    assert report["first_non_finite_module"] == "blocks.0"
+    assert report["first_non_finite_module"] == "blocks.0.mlp"
 
 
 def test_bad_steps_with_good_ones_between_stop_nothing(
