@@ -186,9 +186,9 @@ def linear_cross_entropy(
         with without_autocast(device):
             return _on_reference(hidden, weight, bias, targets, plan, reduction)
     if reduction == "none":
-        loss, row_correct = _RowLosses.apply(hidden, weight, bias, targets, plan)
+        loss, row_correct = _RowLosses.call(hidden, weight, bias, targets, plan)
         return LinearCrossEntropyOutput(loss, loss.detach(), row_correct)
-    total, row_loss, row_correct, *_ = _SummedLoss.apply(hidden, weight, bias, targets, plan)
+    total, row_loss, row_correct, *_ = _SummedLoss.call(hidden, weight, bias, targets, plan)
     return LinearCrossEntropyOutput(reduce_sum(total, targets, ignore_index, reduction), row_loss, row_correct)
 
 
@@ -208,7 +208,7 @@ def _on_reference(
         row_loss, row_correct = reference.linear_cross_entropy(*inputs, ignore_index, label_smoothing)
         loss = row_loss = _spread(row_loss, rows, ignored)
     else:
-        total, row_loss, row_correct, *_ = _SummedLoss.apply(hidden, weight, bias, targets, plan)
+        total, row_loss, row_correct, *_ = _SummedLoss.call(hidden, weight, bias, targets, plan)
         loss = reduce_sum(total, targets, ignore_index, reduction)
         row_loss = _spread(row_loss, rows, ignored)
     return LinearCrossEntropyOutput(loss, row_loss.detach(), _spread(row_correct, rows, ignored))

@@ -277,26 +277,29 @@ struct BackwardScratch {
 
 // Row r: from scores and gradients of the weights (in place) to weights after dropout and gradients of the scores.
 // delta is the sum of weights times their gradients. A row whose keys all lie in this block sums it here, from the very
-// numbers that it is subtracted from (a query with one key then has gradient 0 exactly); any other gets it as `given`.
+// numbers that it is subtracted from (a query with one key then has gradient 0 exactly), and makes its probabilities
+// sum to 1, which the rounding of the log-sum-exp prevents; any other gets delta as `given`.
 template <class T>
 inline void differentiate_row(const AttentionShape& p, const Band& band, int64_t r, float lse, const float* given,
                               const uint32_t* words, float* weights, float* grads) {
   const int64_t n = band.visible(r);
   const uint32_t limit = limit_of(p.dropout_threshold);
   const Vec scale = splat(p.scale), keep_scale = splat(p.keep_scale), none = splat(0.0f);
-  Sum sum;
+  Sum sum, total;
   for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
     // Rounded twice, as in the forward: the probability of a lone key is then exactly 1.
     const Vec probability = exp<T>(only(load(weights + i, lanes) * scale - splat(lse), lanes, -INFINITY));
     Vec grad = load(grads + i, lanes) * keep_scale;
     if (words != nullptr) grad = select(at_least(words + i, limit), grad, none);
     sum.slots[slot] = fma(probability, grad, sum.slots[slot]);
+    total.slots[slot] = total.slots[slot] + probability;
     store(grads + i, grad, lanes);
     store(weights + i, probability, lanes);
   });
-  const Vec delta = splat(given == nullptr ? sum.total() : *given);
+  const float normaliser = given == nullptr ? 1.0f / total.total() : 1.0f;
+  const Vec delta = splat(given == nullptr ? sum.total() * normaliser : *given);
   for_each_vector(n, [&](int64_t i, auto lanes, int) {
-    const Vec probability = load(weights + i, lanes);
+    const Vec probability = load(weights + i, lanes) * splat(normaliser);
     store(grads + i, probability * (load(grads + i, lanes) - delta) * scale, lanes);
     const Vec kept = probability * keep_scale;
     store(weights + i, words == nullptr ? kept : select(at_least(words + i, limit), kept, none), lanes);

@@ -1,83 +1,23 @@
-"""Schemas, fakes and autograd.Functions of every op, through opcheck.
-
-Attention's plumbing is held by an implementation made of plain mathematics, registered for the length of a test.
-"""
+"""Schemas, fakes and autograd.Functions of every op, through opcheck and compiled graphs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import pytest
 import torch
-from torch import Tensor
 
 from fastlm import ops
-from fastlm.ops import philox
 from fastlm.testing import Sequences, check_against_fp64, fused_qkv
 
 IGNORED = -100
 
 
-def attention_probabilities(q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    """One sentence: softmax of the scores and their log-sum-exp, in fp64 so that only plumbing can fail."""
-    scores = torch.einsum("qhd,khd->hqk", q.double(), k.double()) * scale
-    if causal:
-        seen = torch.ones(scores.shape[1:], dtype=torch.bool).tril(scores.shape[2] - scores.shape[1])
-        scores = scores.masked_fill(~seen, -math.inf)
-    lse = scores.logsumexp(-1)
-    return torch.exp(scores - lse.masked_fill(lse.isinf(), 0)[..., None]), lse
-
-
-def sentences(cu_q: Tensor, cu_k: Tensor) -> Iterator[tuple[slice, slice]]:
-    for b in range(len(cu_q) - 1):
-        yield slice(int(cu_q[b]), int(cu_q[b + 1])), slice(int(cu_k[b]), int(cu_k[b + 1]))
-
-
-def keep_of(rows: slice, heads: int, keys: int, p: float, seed: int) -> Tensor:
-    return philox.keep_mask(torch.arange(rows.start, rows.stop)[None], heads, keys, p, seed)[0] * philox.keep_scale(p)
-
-
-def attention_forward(q, k, v, cu_q, cu_k, max_q, max_k, causal, scale, p, seed):
-    out, lse = torch.zeros(q.shape, dtype=q.dtype), torch.full((q.shape[1], q.shape[0]), -math.inf)
-    for rows, keys in sentences(cu_q, cu_k):
-        probabilities, lse[:, rows] = attention_probabilities(q[rows], k[keys], causal, scale)
-        kept = probabilities * keep_of(rows, q.shape[1], keys.stop - keys.start, p, seed)
-        out[rows] = torch.einsum("hqk,khd->qhd", kept, v[keys].double()).to(q.dtype)
-    return out, lse
-
-
-def attention_backward(grad, q, k, v, out, lse, cu_q, cu_k, max_q, max_k, causal, scale, p, seed):
-    grads = [torch.zeros(x.shape, dtype=x.dtype) for x in (q, k, v)]
-    for rows, keys in sentences(cu_q, cu_k):
-        probabilities, _ = attention_probabilities(q[rows], k[keys], causal, scale)
-        keep = keep_of(rows, q.shape[1], keys.stop - keys.start, p, seed)
-        g, q_s, k_s, v_s = (x.double() for x in (grad[rows], q[rows], k[keys], v[keys]))
-        grads[2][keys] = torch.einsum("hqk,qhd->khd", probabilities * keep, g).to(v.dtype)
-        grad_p = torch.einsum("qhd,khd->hqk", g, v_s) * keep
-        delta = (g * out[rows].double()).sum(-1).T[..., None]
-        grad_scores = probabilities * (grad_p - delta) * scale
-        grads[0][rows] = torch.einsum("hqk,khd->qhd", grad_scores, k_s).to(q.dtype)
-        grads[1][keys] = torch.einsum("hqk,qhd->khd", grad_scores, q_s).to(k.dtype)
-    return tuple(grads)
-
-
 @pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Native CPU implementations of attention."""
-    library = torch.library.Library("fastlm", "IMPL")
-    implementations = {
-        "attention_forward": attention_forward,
-        "attention_backward": attention_backward,
-    }
-    for name, function in implementations.items():
-        library.impl(name, function, "CPU")
-    yield
-    library._destroy()
-    torch._dynamo.reset()
+def native() -> None:
+    if fault := ops.native_fault():
+        pytest.skip(fault)
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_attention_through_its_autograd_function(dtype: torch.dtype, mode) -> None:
     sequences = Sequences.of([7, 0, 12])
@@ -96,7 +36,7 @@ def test_attention_through_its_autograd_function(dtype: torch.dtype, mode) -> No
     check_against_fp64(mode(attention("native")), attention("reference"), inputs, names="attention q k v")
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("native")
 def test_one_tensor_as_query_key_and_value(mode) -> None:
     cu = torch.tensor([0, 3, 8], dtype=torch.int32)
 
@@ -107,7 +47,7 @@ def test_one_tensor_as_query_key_and_value(mode) -> None:
     check_against_fp64(mode(attention("native")), attention("reference"), [x], names="attention x")
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("native")
 def test_a_registered_kernel_is_picked() -> None:
     assert ops.explain()["attention"]["cpu"]["pick"] == "native"
 
@@ -118,19 +58,13 @@ def attention_arguments() -> tuple:
     return (q, k, v), (cu, cu, 5, 5, True, 0.25, 0.1, 3)
 
 
-@pytest.mark.usefixtures("stand_ins")
-def test_opcheck_of_the_schemas_without_kernels() -> None:
+@pytest.mark.usefixtures("native")
+def test_opcheck_of_attention() -> None:
     tensors, options = attention_arguments()
     torch.library.opcheck(torch.ops.fastlm.attention_forward.default, (*tensors, *options))
     out, lse = torch.ops.fastlm.attention_forward(*tensors, *options)
     backward = (torch.randn_like(out), *tensors, out, lse, *options)
     torch.library.opcheck(torch.ops.fastlm.attention_backward.default, backward)
-
-
-@pytest.fixture
-def native() -> None:
-    if fault := ops.native_fault():
-        pytest.skip(fault)
 
 
 PERMUTED = {
@@ -203,7 +137,18 @@ def calls() -> dict:
     }
 
 
-@pytest.mark.usefixtures("native", "stand_ins")
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("op", calls())
+def test_a_graph_without_gradients(op: str) -> None:
+    x, function = torch.randn(4, 16), calls()[op]
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), function(x))
+    torch.testing.assert_close(compiled(x), function(x))
+
+
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("op", calls())
 def test_double_backward_and_vmap_are_refused_in_words(op: str) -> None:
     x = torch.randn(4, 16, requires_grad=True)
