@@ -57,9 +57,8 @@ _pairs = _backend.define("linear_cross_entropy", _FORWARD, _BACKWARD, Pair(_fake
 
 # ---- autograd ------------------------------------------------------------------------------------------------------
 # Casting to autocast's dtype happens inside the functions: the gradient of an fp32 weight, a sum over all rows, then
-# never passes through 16 bits, and no copy of the weight is kept. What is no tensor comes as one tuple `plan`, (family,
-# dtype of the products, the registered ops' _OPTIONS, their _WANTED), because Dynamo, without gradients, tells the two
-# forms of autograd.Function apart by counting the forward's parameters.
+# never passes through 16 bits, and no copy of the weight is kept. What is no tensor comes as one tuple `plan`: (family,
+# dtype of the products, the registered ops' _OPTIONS, their _WANTED).
 class _SummedLoss(OpFunction):
     """The sum of the row losses; its gradients are made beside it up to one factor, while the logits exist."""
 
