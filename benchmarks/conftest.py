@@ -1,15 +1,14 @@
-"""What the benchmarks share: verify before timing, a byte model beside each time, peak memory, real sentence lengths.
+"""What the benchmarks share: error before time, a byte or flop model, peak memory, real sentence lengths.
 
 A CPU's absolute times mean little between machines, so every benchmark sits in a group with its peers (pytest-benchmark
-prints their ratios), and memory-bound ops also give their share of this machine's copy bandwidth, measured in the run.
+prints their ratios), and gives its share of what this machine was measured to copy or multiply in the same run.
 Caches: inputs larger than the last-level cache are cold by size; smaller ones are warm, as they are in training.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
+from benchmarks import limits
+from fastlm.testing import Deviation
 
 ROUNDS = 5
 
@@ -80,19 +82,6 @@ def lengths(pytestconfig: pytest.Config) -> Callable[[int], list[int]]:
     return lambda count: np.random.default_rng(0).permutation(draw(count)).tolist()
 
 
-@pytest.fixture(scope="session")
-def copy_bandwidth() -> float:
-    """Bytes a second, read and written together, of torch's copy between two tensors of 128 MiB; the best of 7."""
-    source = torch.ones(32 << 20)
-    target = torch.empty_like(source)
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        target.copy_(source)
-        best = min(best, time.perf_counter() - start)
-    return 2 * source.numel() * source.element_size() / best
-
-
 def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
     """How far one call lifts the process's resident memory; None where the kernel does not tell."""
     try:
@@ -112,36 +101,39 @@ def _status(field: str) -> int:
 
 
 @pytest.fixture
-def measure(benchmark: Any) -> Callable[..., Any]:
-    """``measure(call, group=..., bytes_moved=..., copy_bandwidth=..., flops=..., tokens=..., rounds=...)``."""
+def measure(benchmark: Any) -> Callable[..., None]:
+    """``measure(call, group=..., ...)`` times a call and notes beside the time what the arguments tell of its work."""
 
     def run(
         call: Callable[[], Any],
         *,
         group: str,
+        deviations: Iterable[Deviation] = (),
         bytes_moved: int | None = None,
-        copy_bandwidth: float | None = None,
         flops: float | None = None,
+        dtype: torch.dtype | None = None,
         tokens: int | None = None,
         rounds: int = ROUNDS,
     ) -> None:
         benchmark.group = group
-        benchmark.extra_info["threads"] = torch.get_num_threads()
-        benchmark.extra_info["peak_extra_bytes"] = peak_extra_bytes(call)  # warms allocator and compiler, too
+        info = benchmark.extra_info
+        info["threads"] = threads = torch.get_num_threads()
+        info["errors"] = {d.what: (d.error, d.budget) for d in deviations}
+        info["peak_extra_bytes"] = peak_extra_bytes(call)  # warms allocator and compiler, too
         benchmark.pedantic(call, rounds=rounds, iterations=1)
         if not benchmark.stats:  # --benchmark-disable
             return
         seconds = benchmark.stats.stats.median
-        info = benchmark.extra_info
         if bytes_moved is not None:
             info["bytes"] = bytes_moved
-            info["gigabytes_per_second"] = round(bytes_moved / seconds / 1e9, 2)
-        if bytes_moved is not None and copy_bandwidth is not None:
-            info["of_copy_bandwidth"] = round(bytes_moved / seconds / copy_bandwidth, 3)
-        if flops is not None:
-            info["gigaflops_per_second"] = round(flops / seconds / 1e9, 1)
+            info["gigabytes_per_second"] = bytes_moved / seconds / 1e9
+            info["of_copy_bandwidth"] = bytes_moved / seconds / limits.copy_bandwidth(threads)
+        if flops is not None and dtype is not None:
+            info["flops"] = flops
+            info["gigaflops_per_second"] = flops / seconds / 1e9
+            info["of_product_rate"] = flops / seconds / limits.product_rate(dtype, threads)
         if tokens is not None:
-            info["real_tokens_per_second"] = round(tokens / seconds, 1)
+            info["real_tokens_per_second"] = tokens / seconds
 
     return run
 
@@ -157,13 +149,30 @@ def needs_compiler() -> Callable[[], None]:
     return check
 
 
+#: of extra_info, in words
+COLUMNS = {
+    "gigabytes_per_second": "{:6.2f} GB/s",
+    "of_copy_bandwidth": "{:5.0%} of a copy",
+    "gigaflops_per_second": "{:7.1f} GFLOP/s",
+    "of_product_rate": "{:5.0%} of a large product",
+    "real_tokens_per_second": "{:8.1f} real tokens/s",
+    "peak_extra_bytes": "+{:13,d} bytes at peak",
+}
+
+
 def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
-    """Name the software in a saved result."""
+    """Name the software and the machine's limits in a saved result."""
     from fastlm import info
 
     facts = info.collect()
+    threads = torch.get_num_threads()
     output_json["fastlm"] = {key: facts[key] for key in ("versions", "build", "cpu", "cuda")}
     output_json["fastlm"]["sentence_lengths"] = config.stash.get(SOURCE, None)
+    output_json["fastlm"]["limits"] = {
+        "copy_gigabytes_per_second": limits.copy_bandwidth(threads) / 1e9,
+        "fp32_product_gigaflops_per_second": limits.product_rate(torch.float32, threads) / 1e9,
+        "bf16_product_gigaflops_per_second": limits.product_rate(torch.bfloat16, threads) / 1e9,
+    }
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
@@ -181,15 +190,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
 
 
 def _describe(info: dict[str, Any]) -> str:
-    parts = []
-    if "gigabytes_per_second" in info:
-        parts.append(f"{info['gigabytes_per_second']:6.2f} GB/s")
-    if "of_copy_bandwidth" in info:
-        parts.append(f"{info['of_copy_bandwidth']:5.0%} of a copy")
-    if "gigaflops_per_second" in info:
-        parts.append(f"{info['gigaflops_per_second']:7.1f} GFLOP/s")
-    if "real_tokens_per_second" in info:
-        parts.append(f"{info['real_tokens_per_second']:8.1f} real tokens/s")
-    if info.get("peak_extra_bytes") is not None:
-        parts.append(f"+{info['peak_extra_bytes'] / 2**20:7.1f} MiB at peak")
+    parts = [text.format(info[key]) for key, text in COLUMNS.items() if info.get(key) is not None]
+    if info.get("errors"):
+        worst = max(error / budget if budget else 0.0 for error, budget in info["errors"].values())
+        parts.append(f"error {worst:4.0%} of its budget")
     return "  ".join(parts)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlm import ops
-from fastlm.testing import check_against_fp64
+from fastlm.testing import Deviation, check_against_fp64
 
 HEADS = 8
 BATCHES: dict[str, tuple[int, int]] = {  # sentences (0: of real lengths) and D
@@ -66,11 +66,11 @@ class Packed:
         return wide.masked_scatter(self.real[..., None, None], x)
 
 
-def verify(provider: str, small: Packed, qkv: Tensor) -> None:
+def verify(provider: str, small: Packed, qkv: Tensor) -> list[Deviation]:
     """Dropout has no exact peer here (its mask is tested against Philox); with p = 0 its code path has."""
     function: Callable[..., Tensor] = getattr(small, "full" if provider == "dropout" else provider)
     peer = lambda q, k, v: small.sdpa_looped(q, k, v, causal=provider == "causal")  # noqa: E731
-    check_against_fp64(function, peer, list(qkv[: small.tokens].unbind(1)), names="out q k v")
+    return check_against_fp64(function, peer, list(qkv[: small.tokens].unbind(1)), names="out q k v")
 
 
 @pytest.mark.parametrize("provider", ["full", "causal", "dropout", "sdpa_padded", "sdpa_looped"])
@@ -82,7 +82,7 @@ def test_attention(
     sentences, width = BATCHES[batch]
     packed = Packed([256] * sentences if batch.startswith("dense") else lengths(sentences))
     qkv = torch.randn(packed.tokens, 3, HEADS, width, dtype=dtype)
-    verify(provider, Packed(lengths(6)), qkv)
+    deviations = verify(provider, Packed(lengths(6)), qkv)
     leaf, grad = qkv.requires_grad_(), torch.randn(packed.tokens, HEADS, width, dtype=dtype)
     function = getattr(packed, provider)
     pairs = float((packed.lengths.double() ** 2).sum()) * (0.5 if provider == "causal" else 1.0)
@@ -91,4 +91,11 @@ def test_attention(
         return torch.autograd.grad(function(*leaf.unbind(1)), leaf, grad)[0]
 
     name = f"attention {batch} {'bf16' if dtype == torch.bfloat16 else 'fp32'} forward+backward"
-    measure(forward_and_backward, group=name, flops=14 * pairs * HEADS * width, tokens=packed.tokens, rounds=5)
+    measure(
+        forward_and_backward,
+        group=name,
+        deviations=deviations,
+        flops=14 * pairs * HEADS * width,
+        dtype=dtype,
+        tokens=packed.tokens,
+    )

@@ -48,15 +48,13 @@ PROVIDERS: dict[str, Norm] = {
 @pytest.mark.parametrize("way", ["forward", "backward"])
 @pytest.mark.parametrize("p", [0.0, 0.1])
 @pytest.mark.parametrize(("shape", "branch"), itertools.product(SHAPES, BRANCHES))
-def test_dropout_add_layer_norm(
-    measure: Any, copy_bandwidth: float, shape: str, branch: str, p: float, way: str, provider: str
-) -> None:
+def test_dropout_add_layer_norm(measure: Any, shape: str, branch: str, p: float, way: str, provider: str) -> None:
     if provider == "native" and (fault := ops.native_fault()) is not None:
         pytest.skip(f"no native ops: {fault}")
     rows, width = SHAPES[shape]
     function = PROVIDERS[provider]
     small = [torch.randn(8, width), torch.randn(8, width), torch.ones(width), torch.zeros(width)]
-    check_against_fp64(
+    deviations = check_against_fp64(
         lambda *t: torch.cat(function(*t, 0.0), -1),
         lambda *t: torch.cat(eager(*t, 0.0), -1),
         small,
@@ -78,7 +76,7 @@ def test_dropout_add_layer_norm(
     measure(
         forward if way == "forward" else backward,
         group=f"dropout_add_layer_norm {shape} {branch} p={p} {way}",
+        deviations=deviations,
         bytes_moved=moved,
-        copy_bandwidth=copy_bandwidth,
         rounds=15,
     )

@@ -1,104 +1,120 @@
-"""One training step of the record's encoder (d 512 x 6, vocabulary 30,000) in real tokens a second.
+"""One training step of the record's encoder and decoder (d 512 x 6, vocabulary 30,000) in real tokens a second.
 
-Beside it Hugging Face's BertForMaskedLM of the same sizes, padded to the longest sentence of the batch, as the record
-trained. Both run forward, backward and AdamW on the same sentences; padding counts as time, not as tokens.
+The same sentences for all, in batches of 64 as they come (``fastlm``, ``hugging_face_longest``), sorted by length first
+(``grouped``), or in one batch (``fastlm_256``). ``products`` is the ceiling that a plain step's matrix products set.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from fastlm import models
+from benchmarks import steps
+from benchmarks.steps import Size, Step
+from fastlm import ops
 from fastlm.batch import Batch
-from fastlm.models.config import ModelConfig
 
-SIZES = {
-    "smoke": {"sentences": 4, "layers": 1, "d_model": 64, "heads": 2, "ff": 128, "vocab_size": 500},
-    "record": {"sentences": 24, "layers": 6, "d_model": 512, "heads": 8, "ff": 2048, "vocab_size": 30_000},
+POOL, BATCH = 256, 64
+DENSE_BLOCKS, BLOCK = 16, 256
+
+Split = Callable[[list[int]], list[list[int]]]
+
+
+def in_batches(lengths: list[int]) -> list[list[int]]:
+    return [lengths[i : i + BATCH] for i in range(0, len(lengths), BATCH)]
+
+
+def sorted_in_batches(lengths: list[int]) -> list[list[int]]:
+    return in_batches(sorted(lengths))
+
+
+def in_one(lengths: list[int]) -> list[list[int]]:
+    return [lengths]
+
+
+def first_batch(lengths: list[int]) -> list[list[int]]:
+    return [lengths[:BATCH]]
+
+
+def few(lengths: list[int]) -> list[list[int]]:
+    return [lengths[: BATCH // 4]]
+
+
+def fastlm_on_reference(size: Size, kind: str, batches: list[Batch], dtype: torch.dtype) -> Step:
+    step = steps.fastlm_step(size, kind, batches, dtype)
+
+    def run() -> torch.Tensor:
+        with ops.use_backend("reference"):
+            return step()
+
+    return run
+
+
+class Provider(NamedTuple):
+    build: Callable[[Size, str, list[Batch], torch.dtype], Step]
+    split: Split
+    rounds: int = 5
+
+
+hugging_face = steps.hugging_face_step
+PROVIDERS = {
+    "fastlm": Provider(steps.fastlm_step, in_batches),
+    "products": Provider(steps.products_step, in_batches),
+    "fastlm_256": Provider(steps.fastlm_step, in_one),
+    "products_256": Provider(steps.products_step, in_one),
+    "fastlm_reference_ops": Provider(fastlm_on_reference, in_batches, 2),
+    # As long as a batch takes padded: one batch, or a few sentences, stand for the pool.
+    "hugging_face_padded_to_256": Provider(partial(hugging_face, pad_to=steps.LONGEST), few, 1),
+    "hugging_face_longest": Provider(hugging_face, first_batch, 2),
+    "hugging_face_grouped": Provider(hugging_face, sorted_in_batches, 3),
+    "hugging_face_grouped_compiled": Provider(partial(hugging_face, compiled=True), sorted_in_batches, 3),
 }
-MASKED = 0.15
-SPECIALS, MASK = 7, 4
+DENSE = ("fastlm_256", "products_256", "hugging_face_grouped", "hugging_face_grouped_compiled")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def make_batch(lengths: list[int], vocabulary: int) -> Batch:
-    """Random tokens at the given lengths, 15 % of them masked."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.tensor(lengths)
-    total = int(sizes.sum())
-    tokens = torch.randint(SPECIALS, vocabulary, (total,), generator=generator)
-    rows = torch.randperm(total, generator=generator)[: max(1, round(MASKED * total))].sort().values
-    targets = tokens[rows]
-    starts = nn.functional.pad(sizes.cumsum(0), (1, 0))
-    sentence = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
-    return Batch(
-        tokens=tokens.index_fill(0, rows, MASK),
-        positions=torch.arange(total) - starts[sentence],
-        cu_seqlens=starts.to(torch.int32),
-        max_seqlen=max(lengths),
-        target_rows=rows,
-        targets=targets,
-        target_sentences=sentence[rows],
-        sentence_ids=torch.arange(len(lengths)),
-    )
+class Case(NamedTuple):
+    size: Size
+    kind: str
+    dense: bool
+    providers: tuple[str, ...]
 
 
-def fastlm_step(size: dict[str, int], batch: Batch) -> Callable[[], Tensor]:
-    model = models.build(ModelConfig(**{key: value for key, value in size.items() if key != "sentences"}))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        loss = model.loss(batch).loss / batch.targets.numel()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
+CASES = {
+    "smoke-encoder": Case(steps.SMOKE, "encoder", False, tuple(PROVIDERS)),
+    "smoke-decoder": Case(steps.SMOKE, "decoder", True, DENSE),
+    "encoder-sentences": Case(steps.RECORD, "encoder", False, tuple(PROVIDERS)),
+    "decoder-sentences": Case(steps.RECORD, "decoder", False, tuple(PROVIDERS)),
+    "decoder-dense_256": Case(steps.RECORD, "decoder", True, DENSE),
+}
+GRID = [(case, dtype, provider) for case in CASES for dtype in DTYPES for provider in CASES[case].providers]
 
 
-def hugging_face_step(size: dict[str, int], batch: Batch) -> Callable[[], Tensor]:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    config = transformers.BertConfig(
-        vocab_size=size["vocab_size"],
-        hidden_size=size["d_model"],
-        num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"],
-        intermediate_size=size["ff"],
-        max_position_embeddings=256,
-        attn_implementation="sdpa",
-    )
-    model = transformers.BertForMaskedLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    lengths = batch.cu_seqlens.diff()
-    real = torch.arange(batch.max_seqlen) < lengths[:, None]  # (B, S)
-    tokens = torch.zeros(real.shape, dtype=torch.int64).masked_scatter(real, batch.tokens)
-    flat = torch.full_like(batch.tokens, -100).index_copy(0, batch.target_rows, batch.targets)
-    labels = torch.full(real.shape, -100).masked_scatter(real, flat)
-
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        loss = model(input_ids=tokens, attention_mask=real.long(), labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
-
-
-@pytest.mark.parametrize("provider", [fastlm_step, hugging_face_step], ids=["fastlm", "hugging_face_padded"])
-@pytest.mark.parametrize("size", SIZES)
-def test_encoder_step(measure: Any, lengths: Callable[[int], list[int]], size: str, provider: Any) -> None:
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("case", "dtype", "provider"), GRID, ids=["-".join(g) for g in GRID])
+def test_training_step(
+    measure: Any,
+    needs_compiler: Callable[[], None],
+    lengths: Callable[[int], list[int]],
+    case: str,
+    dtype: str,
+    provider: str,
+) -> None:
+    if "compiled" in provider:
+        needs_compiler()
     torch.manual_seed(0)
-    batch = make_batch(lengths(SIZES[size]["sentences"]), SIZES[size]["vocab_size"])
-    step = provider(SIZES[size], batch)
-    first = float(step())
-    uniform = float(torch.tensor(float(SIZES[size]["vocab_size"])).log())
+    size, kind, dense, _ = CASES[case]
+    build, split, rounds = PROVIDERS[provider]
+    pool = [BLOCK] * DENSE_BLOCKS if dense else lengths(BATCH // 4 if size is steps.SMOKE else POOL)
+    batches = [steps.make_batch(part, kind, size.vocab_size) for part in split(pool)]
+    step = build(size, kind, batches, DTYPES[dtype])
+    first, uniform = float(step()), math.log(size.vocab_size)
     assert abs(first - uniform) < 1.5, (
         f"an untrained model should lose about ln(vocabulary) = {uniform:.2f}, not {first:.2f}"
     )
-    measure(step, group=f"encoder training step {size}", tokens=int(batch.tokens.numel()), rounds=2)
+    measure(step, group=f"training step {case} {dtype}", tokens=sum(len(b.tokens) for b in batches), rounds=rounds)

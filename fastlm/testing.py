@@ -18,7 +18,16 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 Function = Callable[..., Tensor]
 
 
-def assert_within_budget(ours: Tensor, peer: Tensor, exact: Tensor, what: str = "output") -> None:
+@dataclass(frozen=True)
+class Deviation:
+    """How far a result was from fp64, ``max|ours - exact|``, and how far it might have been."""
+
+    what: str
+    error: float
+    budget: float
+
+
+def assert_within_budget(ours: Tensor, peer: Tensor, exact: Tensor, what: str = "output") -> Deviation:
     """Assert ``max|ours - exact| <= 2 * (max|peer - exact| + eps * max|exact|)`` with eps of ours' dtype.
 
     Args:
@@ -26,6 +35,9 @@ def assert_within_budget(ours: Tensor, peer: Tensor, exact: Tensor, what: str = 
         peer: PyTorch's result in the same dtype.
         exact: the result in fp64. Where it is not finite, ours must be the same infinity or NaN.
         what: named in the failure.
+
+    Returns:
+        The error and the budget that it kept.
 
     Raises:
         AssertionError: with the error, the budget, and the worst place.
@@ -38,7 +50,7 @@ def assert_within_budget(ours: Tensor, peer: Tensor, exact: Tensor, what: str = 
         ours64[~finite], exact[~finite], rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}, class of result: {m}"
     )
     if not finite.any():
-        return
+        return Deviation(what, 0.0, 0.0)
     error = (ours64 - exact).abs().where(finite, 0)
     assert not error.isnan().any(), f"{what}: NaN at {tuple(error.isnan().nonzero()[0].tolist())}, where fp64 is finite"
     eps = torch.finfo(ours.dtype).eps
@@ -50,11 +62,12 @@ def assert_within_budget(ours: Tensor, peer: Tensor, exact: Tensor, what: str = 
             f"{what}: off by {error.max():.3e} at {place} ({ours64[place]:.6g}, fp64 {exact[place]:.6g}); the budget "
             f"is {budget:.3e}, PyTorch's own error {peer_error:.3e}"
         )
+    return Deviation(what, float(error.max()), float(budget))
 
 
 def check_against_fp64(
     ours: Function, peer: Function, inputs: Sequence[Tensor], grad: Tensor | None = None, names: str = "output"
-) -> None:
+) -> list[Deviation]:
     """Hold an op's output and the gradient of every floating-point input to the budget.
 
     Args:
@@ -63,13 +76,18 @@ def check_against_fp64(
         inputs: views and layouts are kept for ``ours``.
         grad: gradient of the output; None draws one.
         names: what the output and then each floating-point input are called in failures, split at spaces.
+
+    Returns:
+        The deviations of the output and of each gradient.
     """
     labels = [*names.split(), *(f"input {i}" for i in range(len(inputs)))]
     mine = _run(ours, inputs, grad)
     theirs = _run(peer, inputs, grad)
     exact = _run(peer, [x.double() if x.is_floating_point() else x for x in inputs], grad)
-    for i, (a, b, c) in enumerate(zip(mine, theirs, exact, strict=True)):
+    return [
         assert_within_budget(a, b, c, labels[i] if i == 0 else f"gradient of {labels[i]}")
+        for i, (a, b, c) in enumerate(zip(mine, theirs, exact, strict=True))
+    ]
 
 
 def _run(function: Function, inputs: Sequence[Tensor], grad: Tensor | None) -> list[Tensor]:
