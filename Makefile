@@ -22,8 +22,10 @@ format:  ## let ruff and clang-format rewrite
 	$(PYTHON) -m ruff format .
 	git ls-files -z '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -0 -r clang-format -i
 
-bench:  ## the benchmarks
-	$(PYTHON) -m pytest benchmarks/ --benchmark-only
+bench:  ## the benchmarks, then benchmarks/results and the README's table; LENGTHS=store: sentence lengths of a text
+	mkdir -p build
+	$(PYTHON) -m pytest benchmarks/ --benchmark-only --benchmark-json=build/benchmarks.json $(LENGTHS:%=--lengths-from %)
+	$(PYTHON) -m benchmarks.report build/benchmarks.json benchmarks/results/cpu
 
 train:  ## the built-in corpus, the README's command
 	fastlm-train --model encoder --layers 6

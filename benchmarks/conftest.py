@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import limits
 from fastlm.testing import Deviation
+from fastlm.train.allocator import keep_freed_memory
 
 ROUNDS = 5
 
@@ -34,6 +35,11 @@ SPECIALS, LONGEST = 2, 256  # [BOS] and [EOS]; where training cuts by default
 
 #: what the sentence lengths of this session come from, in words
 SOURCE = pytest.StashKey[str]()
+
+
+def pytest_configure() -> None:
+    """All providers allocate as the trainer does."""
+    keep_freed_memory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -166,8 +166,9 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
     arguments.out.with_suffix(".md").write_text(document(data))
-    chart(data, arguments.out.with_suffix(".png"))
-    README.write_text(replace_between_markers(README.read_text(), headline(data)))
+    if any(result["group"].startswith(STEPS) for result in data["results"]):
+        chart(data, arguments.out.with_suffix(".png"))
+        README.write_text(replace_between_markers(README.read_text(), headline(data)))
 
 
 if __name__ == "__main__":

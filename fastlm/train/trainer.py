@@ -21,6 +21,7 @@ from fastlm.batch import Batch, Step
 from fastlm.config import as_dict
 from fastlm.errors import CheckpointError
 from fastlm.train import checkpoint, display, distributed, nonfinite, optim, setup
+from fastlm.train.allocator import keep_freed_memory
 from fastlm.train.charts import plot
 from fastlm.train.config import RunConfig
 from fastlm.train.display import Display
@@ -55,6 +56,7 @@ def train(config: RunConfig, *, console: Console | None = None) -> Path:
         FastlmError: anything that a user can mend, in one line; ``exit_code`` is what a command should exit with
             (130 or 143 after SIGINT or SIGTERM, when the run has been saved).
     """
+    keep_freed_memory()
     world = distributed.world()
     shown = display.make(console, world.main)
     signals = SignalWatch()
