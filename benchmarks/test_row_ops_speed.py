@@ -1,6 +1,6 @@
 """softmax and cross_entropy, forward and backward: native beside eager PyTorch, torch.compile and the reference.
 
-``copy`` is PyTorch's copy of as many bytes into memory that is there already. Byte model, with B the bytes of the input:
+``copy`` is PyTorch's copy of as many bytes into memory that is there. Byte model, with B the bytes of the input:
 softmax forward 2 B (read x, write y), backward 3 B (read y and the gradient, write one); cross-entropy forward B (read
 the logits), backward 2 B (read them, write the gradient).
 """
