@@ -83,12 +83,13 @@ def test_attention(
     packed = Packed([256] * sentences if batch.startswith("dense") else lengths(sentences))
     qkv = torch.randn(packed.tokens, 3, HEADS, width, dtype=dtype)
     deviations = verify(provider, Packed(lengths(6)), qkv)
-    leaf, grad = qkv.requires_grad_(), torch.randn(packed.tokens, HEADS, width, dtype=dtype)
+    leaves = [x.requires_grad_() for x in qkv.unbind(1)]  # laid out as a fused projection gives them
+    grad = torch.randn(packed.tokens, HEADS, width, dtype=dtype)
     function = getattr(packed, provider)
     pairs = float((packed.lengths.double() ** 2).sum()) * (0.5 if provider == "causal" else 1.0)
 
-    def forward_and_backward() -> Tensor:
-        return torch.autograd.grad(function(*leaf.unbind(1)), leaf, grad)[0]
+    def forward_and_backward() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(function(*leaves), leaves, grad)
 
     name = f"attention {batch} {'bf16' if dtype == torch.bfloat16 else 'fp32'} forward+backward"
     measure(

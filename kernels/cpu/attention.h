@@ -81,8 +81,9 @@ inline void add_over_keys(Left weights, Right rows, Sums sums, int64_t queries, 
 
 // Sums over queries, for rows of keys.
 template <class Units>
-inline void add_over_queries(Left weights, Right rows, Sums sums, int64_t queries, int64_t width, const Band& band) {
-  multiply<Units>(weights, rows, sums, band.keys, true, [&](int64_t j, int64_t) {
+inline void add_over_queries(Left weights, Right rows, Sums sums, int64_t queries, int64_t width, const Band& band,
+                             bool add) {
+  multiply<Units>(weights, rows, sums, band.keys, add, [&](int64_t j, int64_t) {
     return Extent{band.first_query(j) / Units::kPerUnit, (queries + Units::kPerUnit - 1) / Units::kPerUnit,
                   vectors(width)};
   });
@@ -93,6 +94,11 @@ struct Task {
   int64_t head, first_query, queries, first_key, keys;
   int64_t offset() const { return keys - queries; }  // query i sees keys up to i + offset
 };
+
+// Whether query i sees no key.
+inline bool blind(const AttentionShape& p, const Task& task, int64_t i) {
+  return p.causal ? i + task.offset() < 0 : task.keys == 0;
+}
 
 inline Task task_of(const AttentionShape& p, int64_t item) {
   const int64_t sequence = item / p.heads;
@@ -185,13 +191,13 @@ inline void write_queries(const AttentionForward& p, const Task& task, int64_t f
   const int64_t width = shape.head_dim;
   for (int64_t r = 0; r < queries; ++r) {
     const int64_t row = task.first_query + first + r;
-    const bool blind = shape.causal ? first + r + task.offset() < 0 : task.keys == 0;  // sees no key
-    const Vec factor = splat(blind ? 0.0f : shape.keep_scale / state.sum[r]);
+    const bool sees_none = blind(shape, task, first + r);
+    const Vec factor = splat(sees_none ? 0.0f : shape.keep_scale / state.sum[r]);
     T* const out = static_cast<T*>(p.out) + (row * shape.heads + task.head) * width;
     for_each_tail_vector(width, [&](int64_t i, auto lanes) {
       store(out + i, load(sums + r * padded(width) + i, lanes) * factor, lanes);
     });
-    p.lse[task.head * p.lse_stride + row] = blind ? -INFINITY : state.maximum[r] + __builtin_logf(state.sum[r]);
+    p.lse[task.head * p.lse_stride + row] = sees_none ? -INFINITY : state.maximum[r] + __builtin_logf(state.sum[r]);
   }
 }
 
@@ -216,7 +222,7 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Forw
       state.maximum[r] = -INFINITY;
       state.sum[r] = 0.0f;
     }
-    zero(scratch.sums, queries * padded(width));
+    if (blind(shape, task, i + queries - 1)) zero(scratch.sums, queries * padded(width));
     for (int64_t j = 0; j < task.keys; j += kKeyBlock) {
       const int64_t keys = task.keys - j < kKeyBlock ? task.keys - j : kKeyBlock;
       const Band band{shape.causal, i + task.offset() - j + 1, keys, padded(keys)};
@@ -322,9 +328,14 @@ inline bool in_one_block(const AttentionShape& p, const Task& task, int64_t i) {
   return task.keys <= kKeyBlock || (p.causal && i + task.offset() < kKeyBlock);
 }
 
+// Whether other pairs of blocks wrote the gradients of this pair's queries and keys before.
+struct Written {
+  bool queries, keys;
+};
+
 template <class T>
 inline void backward_tile(const AttentionBackward& p, const Task& task, int64_t i, int64_t queries, int64_t j,
-                          const Band& band, const BackwardScratch& s) {
+                          const Band& band, Written before, const BackwardScratch& s) {
   using Units = UnitsOf<T>;
   const AttentionShape& shape = p.shape;
   const int64_t width = shape.head_dim, stride = band.stride, padded_width = padded(width);
@@ -345,13 +356,13 @@ inline void backward_tile(const AttentionBackward& p, const Task& task, int64_t 
   const Right q_rows{s.q_rows + i / Units::kPerUnit * padded_width, padded_width};
   const Right grad_out_rows{s.grad_out_rows + i / Units::kPerUnit * padded_width, padded_width};
   add_over_queries<Units>(left_tile_transposed<Units>(s.weights, queries, stride, s.weights_left, written),
-                          grad_out_rows, {s.grad_v, padded_width}, queries, width, band);
+                          grad_out_rows, {s.grad_v, padded_width}, queries, width, band, before.keys);
   add_over_queries<Units>(
       left_tile_transposed<Units>(s.grad_scores, queries, stride, s.grad_scores_transposed, written), q_rows,
-      {s.grad_k, padded_width}, queries, width, band);
+      {s.grad_k, padded_width}, queries, width, band, before.keys);
   add_over_keys<Units>(left_tile<Units>(s.grad_scores, queries, stride, s.grad_scores_left, written),
                        {s.k_rows, padded_width}, {s.grad_q + i * padded_width, padded_width}, queries, width, band,
-                       true);
+                       before.queries);
 }
 
 template <class T>
@@ -367,18 +378,23 @@ inline void backward_task(const AttentionBackward& p, const Task& task, const Ba
     if (!in_one_block(shape, task, i)) s.delta[i] = dot_rows(grad_out.row(i), out.row(i), width);
   right_rows<T, Units>(q, task.queries, width, s.q_rows);
   right_rows<T, Units>(grad_out, task.queries, width, s.grad_out_rows);
-  zero(s.grad_q, task.queries * padded(width));
+  if (blind(shape, task, 0)) zero(s.grad_q, task.queries * padded(width));
   for (int64_t j = 0; j < task.keys; j += kKeyBlock) {
     const int64_t keys = task.keys - j < kKeyBlock ? task.keys - j : kKeyBlock;
     right_columns<T, Units>(k.from(j), keys, width, s.k_columns);
     right_columns<T, Units>(v.from(j), keys, width, s.v_columns);
     right_rows<T, Units>(k.from(j), keys, width, s.k_rows);
-    zero(s.grad_k, keys * padded(width));
-    zero(s.grad_v, keys * padded(width));
+    bool seen = false;
     for (int64_t i = 0; i < task.queries; i += kQueryBlock) {
       const int64_t queries = task.queries - i < kQueryBlock ? task.queries - i : kQueryBlock;
       const Band band{shape.causal, i + task.offset() - j + 1, keys, padded(keys)};
-      if (band.visible(queries - 1) > 0) backward_tile<T>(p, task, i, queries, j, band, s);
+      if (band.visible(queries - 1) == 0) continue;
+      backward_tile<T>(p, task, i, queries, j, band, {j > 0, seen}, s);
+      seen = true;
+    }
+    if (!seen) {
+      zero(s.grad_k, keys * padded(width));
+      zero(s.grad_v, keys * padded(width));
     }
     const int64_t place = ((task.first_key + j) * shape.heads + task.head) * width;
     store_rows(s.grad_k, keys, width, static_cast<T*>(p.grad_k) + place, out_stride);

@@ -34,10 +34,16 @@ inline void draw_keys(Words block, Words row, uint32_t head, uint64_t seed, uint
 }
 
 // words[r * stride + j] decides row first_row + r and key first_key + j, for rows [0, rows) and j in [0, keys).
-// first_key is a multiple of 4, and keys may be exceeded by up to 3. Rows share vectors: few keys fill none.
+// first_key is a multiple of 4, and keys may be exceeded by up to 3. Where a row fills no vector, rows share one.
 inline void draw_words(uint64_t seed, uint32_t head, int64_t first_row, int64_t rows, int64_t first_key, int64_t keys,
                        uint32_t* words, int64_t stride) {
-  const int64_t blocks = (keys + 3) / 4, draws = rows * blocks;
+  const int64_t all = (keys + 3) / 4, whole = all / kWidth * kWidth, blocks = all - whole, draws = rows * blocks;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t b = 0; b < whole; b += kWidth)
+      draw_keys(count_from(static_cast<uint32_t>(first_key / 4 + b)), splat_words(static_cast<uint32_t>(first_row + r)),
+                head, seed, words + r * stride + 4 * b);
+  words += 4 * whole;
+  first_key += 4 * whole;
   uint32_t block[kWidth], row[kWidth], drawn[4 * kWidth];
   int64_t r = 0, b = 0;
   for (int64_t first = 0; first < draws; first += kWidth) {
