@@ -7,6 +7,7 @@ Caches: inputs larger than the last-level cache are cold by size; smaller ones a
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -90,6 +91,8 @@ def lengths(pytestconfig: pytest.Config) -> Callable[[int], list[int]]:
 
 def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
     """How far one call lifts the process's resident memory; None where the kernel does not tell."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # freed memory that the process keeps would hide what the call takes
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -17,6 +17,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.goals import Result, Results, goals_table
 
@@ -129,6 +130,7 @@ def chart(data: dict[str, Any], path: Path) -> None:
         axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
         axis.set_title(group.removeprefix(STEPS), fontsize=10, loc="left")
         axis.tick_params(labelsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.margins(x=0.15)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_visible(bool(names))

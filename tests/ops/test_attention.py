@@ -128,6 +128,25 @@ def test_sequences_without_a_partner_and_rows_beyond_the_last_give_zero(mode) ->
     assert all(x.grad.isfinite().all() for x in (q, k, v))
 
 
+@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
+def test_what_no_partner_sees_gets_no_gradient_from_the_sequence_before(causal: bool) -> None:
+    """Kernels keep scratch between sequences: what a query or key adds nothing to must still be written."""
+    queries, keys = [70, 0, 70, 3, 70, 5], [70, 9, 70, 0, 70, 2]
+    sequences_q, sequences_k = Sequences.of(queries), Sequences.of(keys)
+    q = torch.randn(sequences_q.rows, 2, 16, requires_grad=True)
+    k, v = (torch.randn(sequences_k.rows, 2, 16, requires_grad=True) for _ in range(2))
+    starts = sequences_q.cu_seqlens, sequences_k.cu_seqlens
+    out = ops.attention(q, k, v, *starts, max_seqlen_q=70, max_seqlen_k=70, causal=causal)
+    out.sum().backward()
+    assert (out[140:143] == 0).all()
+    assert (q.grad[140:143] == 0).all()
+    assert (k.grad[70:79] == 0).all()
+    assert (v.grad[70:79] == 0).all()
+    if causal:  # five queries over two keys: three see none
+        assert (out[213:216] == 0).all()
+        assert (q.grad[213:216] == 0).all()
+
+
 @pytest.mark.parametrize("lengths", [[], [0, 0]], ids=str)
 def test_no_rows(lengths: list[int], mode) -> None:
     sequences = Sequences.of(lengths)
