@@ -191,11 +191,11 @@ inline void write_queries(const AttentionForward& p, const Task& task, int64_t f
   const int64_t width = shape.head_dim;
   for (int64_t r = 0; r < queries; ++r) {
     const int64_t row = task.first_query + first + r;
-    const bool sees_none = blind(shape, task, first + r);
-    const Vec factor = splat(sees_none ? 0.0f : shape.keep_scale / state.sum[r]);
+    const bool sees_none = blind(shape, task, first + r);  // then nothing was summed
+    const Vec factor = splat(shape.keep_scale / state.sum[r]);
     T* const out = static_cast<T*>(p.out) + (row * shape.heads + task.head) * width;
     for_each_tail_vector(width, [&](int64_t i, auto lanes) {
-      store(out + i, load(sums + r * padded(width) + i, lanes) * factor, lanes);
+      store(out + i, sees_none ? splat(0.0f) : load(sums + r * padded(width) + i, lanes) * factor, lanes);
     });
     p.lse[task.head * p.lse_stride + row] = sees_none ? -INFINITY : state.maximum[r] + __builtin_logf(state.sum[r]);
   }
@@ -222,7 +222,6 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Forw
       state.maximum[r] = -INFINITY;
       state.sum[r] = 0.0f;
     }
-    if (blind(shape, task, i + queries - 1)) zero(scratch.sums, queries * padded(width));
     for (int64_t j = 0; j < task.keys; j += kKeyBlock) {
       const int64_t keys = task.keys - j < kKeyBlock ? task.keys - j : kKeyBlock;
       const Band band{shape.causal, i + task.offset() - j + 1, keys, padded(keys)};
