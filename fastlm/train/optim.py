@@ -43,8 +43,9 @@ class FusedAdam(torch.optim.Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if float(getattr(self, "found_inf", 0.0)):
+        if getattr(self, "found_inf", None):
             return loss
+        grad_scale = getattr(self, "grad_scale", None)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             states = [self._state_of(p) for p in params]
@@ -55,7 +56,7 @@ class FusedAdam(torch.optim.Adam):
                 [state["exp_avg_sq"] for state in states],
                 [state["step"] for state in states],
                 **{key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")},
-                grad_scale=float(getattr(self, "grad_scale", None) or 1.0),
+                grad_scale=1.0 if grad_scale is None else float(grad_scale),
             )
         return loss
 
@@ -88,10 +89,8 @@ def build(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
 
 def _native(parameters: list[nn.Parameter]) -> bool:
     """Whether compiled kernels can update these tensors, and no other backend was asked for."""
-    kernels = {p.device.type: ops.explain()["adam"][p.device.type]["pick"] for p in parameters}
-    return set(kernels.values()) == {"native"} and all(
-        p.dtype == torch.float32 and p.is_contiguous() for p in parameters
-    )
+    able = {device for device, choice in ops.explain()["adam"].items() if choice["pick"] == "native"}
+    return all(p.device.type in able and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
 
 
 def clip(optimizer: torch.optim.Adam, norm: Tensor, limit: float) -> None:
