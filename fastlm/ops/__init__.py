@@ -14,17 +14,20 @@ from fastlm.ops._backend import (
     use_backend,
 )
 from fastlm.ops._checks import set_checks
+from fastlm.ops.adam import adam_
 from fastlm.ops.attention import attention
 from fastlm.ops.cross_entropy import cross_entropy
 from fastlm.ops.layer_norm import DropoutAddLayerNormOutput, dropout_add_layer_norm, layer_norm
 from fastlm.ops.linear_cross_entropy import LinearCrossEntropyOutput, linear_cross_entropy
 from fastlm.ops.softmax import softmax
+from fastlm.ops.total_norm import total_norm
 
 load_native()  # after the schemas, so that a library of another fastlm is refused here and remembered as the reason
 
 __all__ = [
     "DropoutAddLayerNormOutput",
     "LinearCrossEntropyOutput",
+    "adam_",
     "attention",
     "cpu_isa_fault",
     "cross_entropy",
@@ -37,5 +40,6 @@ __all__ = [
     "set_backend",
     "set_checks",
     "softmax",
+    "total_norm",
     "use_backend",
 ]

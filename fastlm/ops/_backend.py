@@ -1,9 +1,10 @@
 """Which family of kernels runs an op, and why: native (C++/CUDA), Triton, or the PyTorch reference.
 
-A backend is a (forward, backward) pair with one signature. The device is chosen by PyTorch's dispatcher, since native
-kernels of every device share one schema; the *family* is a Python string that each public function asks for once per
-call. Under ``torch.compile`` that string is a constant of the graph: the two module globals it depends on are read by
-traced code, so Dynamo guards on them and recompiles when ``set_backend`` changes them.
+A backend is a (forward, backward) pair with one signature, or one function where there is no gradient. The device is
+chosen by PyTorch's dispatcher, since native kernels of every device share one schema; the *family* is a Python string
+that each public function asks for once per call. Under ``torch.compile`` that string is a constant of the graph: the
+two module globals it depends on are read by traced code, so Dynamo guards on them and recompiles when ``set_backend``
+changes them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Pair:
     backward: Callable[..., Any]
 
 
-_pairs: dict[str, dict[str, Pair]] = {}
+_families: dict[str, Mapping[str, Any]] = {}  # op -> its kernels by family
+_registered: dict[str, tuple[str, ...]] = {}  # op -> the names it is registered under
 
 
 def define(op: str, forward: str, backward: str, fakes: Pair) -> dict[str, Pair]:
@@ -54,14 +56,28 @@ def define(op: str, forward: str, backward: str, fakes: Pair) -> dict[str, Pair]
     Returns:
         The op's table of pairs by family, holding the native one: a family absent from it has no kernels in this build.
     """
-    for name, schema, fake in ((f"{op}_forward", forward, fakes.forward), (f"{op}_backward", backward, fakes.backward)):
-        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.register_fake(f"fastlm::{name}", fake, lib=library)
-    namespace = torch.ops.fastlm
-    _pairs[op] = {
-        "native": Pair(getattr(namespace, f"{op}_forward").default, getattr(namespace, f"{op}_backward").default)
-    }
-    return _pairs[op]
+    native_forward = _register(op, f"{op}_forward", forward, fakes.forward)
+    native_backward = _register(op, f"{op}_backward", backward, fakes.backward)
+    _families[op] = pairs = {"native": Pair(native_forward, native_backward)}
+    return pairs
+
+
+def define_single(op: str, name: str, schema: str, fake: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Register an op without a gradient, under ``name`` (which ends in _ where the op works in place).
+
+    Returns:
+        The op's table of kernels by family, as that of :func:`define`.
+    """
+    _families[op] = kernels = {"native": _register(op, name, schema, fake)}
+    return kernels
+
+
+def _register(op: str, name: str, schema: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.register_fake(f"fastlm::{name}", fake, lib=library)
+    _registered[op] = (*_registered.get(op, ()), name)
+    overload: Callable[..., Any] = getattr(torch.ops.fastlm, name).default
+    return overload
 
 
 def load_native() -> None:
@@ -184,12 +200,12 @@ def why_not(op: str, family: str, device: str, limits: str | None = None) -> str
         return None
     if family == "triton" and importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
-    if family not in _pairs[op]:
+    if family not in _families[op]:
         return f"this build has no {family} kernels of {op}"
     if family == "native":
         key = torch._C._dispatch_key_for_device(device)
         has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-        if not (has_kernel(f"fastlm::{op}_forward", key) and has_kernel(f"fastlm::{op}_backward", key)):
+        if not all(has_kernel(f"fastlm::{name}", key) for name in _registered[op]):
             return _native_fault or f"this build has no native kernels of {op} for {device}"
     return limits
 
@@ -202,7 +218,7 @@ def explain() -> dict[str, dict[str, Any]]:
         under the choice now in force (set_backend, FASTLM_BACKEND). ``pick`` is None where that choice cannot run.
     """
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    return {op: {device: _explain(op, device) for device in devices} for op in sorted(_pairs)}
+    return {op: {device: _explain(op, device) for device in devices} for op in sorted(_families)}
 
 
 def _explain(op: str, device: str) -> dict[str, Any]:

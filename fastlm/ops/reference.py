@@ -8,6 +8,7 @@ their checks; shapes are in comments.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -171,3 +172,36 @@ def _head(
     logits = logits.to(accumulator(logits.dtype))
     hit = (logits.detach().argmax(dim=1) == targets) & (targets != ignore_index)
     return cross_entropy(logits, targets, ignore_index, label_smoothing), hit
+
+
+def adam(
+    param: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    step: Tensor,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    grad_scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The new param, exp_avg and exp_avg_sq; all of one shape but step (), which counts this step, too."""
+    p, g, m, v = (x.to(accumulator(param.dtype)) for x in (param, grad, exp_avg, exp_avg_sq))
+    t = float(step)
+    g = g / grad_scale
+    if decoupled_weight_decay:
+        p = p - lr * weight_decay * p
+    else:
+        g = g + weight_decay * p
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g.square()
+    p = p - lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + eps)
+    return p.to(param.dtype), m.to(param.dtype), v.to(param.dtype)
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Shapes: any -> (); of the tensors' dtype."""
+    return torch.nn.utils.get_total_norm(tensors)

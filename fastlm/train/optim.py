@@ -2,37 +2,103 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fastlm import ops
 from fastlm.errors import CheckpointError
 from fastlm.train.config import TrainConfig
 
-#: name of the choice -> class. ``adam-l2`` adds the decay to the gradient (Kingma & Ba 2015), ``adamw`` takes it off
-#: the weight itself (Loshchilov & Hutter 2019): the same number means two different things.
-OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam-l2": torch.optim.Adam}
+#: name of the choice -> whether the decay is decoupled. ``adam-l2`` adds the decay to the gradient (Kingma & Ba 2015),
+#: ``adamw`` takes it off the weight itself (Loshchilov & Hutter 2019): the same number means two different things.
+OPTIMIZERS = {"adamw": True, "adam-l2": False}
+
+
+class FusedAdam(torch.optim.Adam):
+    """``torch.optim.Adam(fused=True)`` with fastlm's step, ``ops.adam_``; state and checkpoints are torch's.
+
+    The attributes ``grad_scale`` and ``found_inf`` mean what they mean to torch's fused optimizers.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        options: dict[str, Any] = {"weight_decay": weight_decay, "decoupled_weight_decay": decoupled_weight_decay}
+        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True, **options)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates every parameter that has a gradient; returns what ``closure`` did, which is called first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if getattr(self, "found_inf", None):
+            return loss
+        grad_scale = getattr(self, "grad_scale", None)
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            states = [self._state_of(p) for p in params]
+            ops.adam_(
+                params,
+                [p.grad for p in params],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [state["step"] for state in states],
+                **{key: group[key] for key in ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")},
+                grad_scale=1.0 if grad_scale is None else float(grad_scale),
+            )
+        return loss
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
+        return state
 
 
 def build(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    """The run's optimizer; weight decay acts on matrices (embeddings included), never on biases and norms."""
+    """The run's optimizer; weight decay acts on matrices (embeddings included), never on biases and norms.
+
+    It is fastlm's own where compiled kernels can take its step, else torch's fused one.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
-    kind = OPTIMIZERS[config.optimizer]
+    options: dict[str, Any] = {
+        "lr": config.lr,
+        "betas": (config.beta1, config.beta2),
+        "decoupled_weight_decay": OPTIMIZERS[config.optimizer],
+    }
     groups = [group for group in groups if group["params"]]
-    return kind(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=_fused(kind, parameters) or None)
+    return FusedAdam(groups, **options) if _native(parameters) else torch.optim.Adam(groups, fused=True, **options)
 
 
-def _fused(kind: type[torch.optim.Adam], parameters: list[nn.Parameter]) -> bool:
-    """Whether torch has the one-kernel update for these tensors."""
-    return "fused" in inspect.signature(kind).parameters and all(
-        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters
-    )
+def _native(parameters: list[nn.Parameter]) -> bool:
+    """Whether compiled kernels can update these tensors, and no other backend was asked for."""
+    able = {device for device, choice in ops.explain()["adam"].items() if choice["pick"] == "native"}
+    return all(p.device.type in able and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
+
+
+def clip(optimizer: torch.optim.Adam, norm: Tensor, limit: float) -> None:
+    """Lets the optimizer scale gradients of global norm ``norm`` down to ``limit``, where that is smaller, in its step.
+
+    That is ``torch.nn.utils.clip_grads_with_norm_`` without a pass of its own. It holds until the next call.
+    """
+    optimizer.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # type: ignore[attr-defined]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -103,7 +103,7 @@ class Stepper:
             with self._no_sync(last=i == len(step.batches) - 1):
                 sums += self.micro_batch(batch, step)
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = ops.total_norm([p.grad for p in self.parameters if p.grad is not None])
         # One small reduction carries the sums and the requests: every rank sees the same and decides the same.
         shared = torch.cat([sums.reshape(-1), torch.tensor(asks(), dtype=torch.float64, device=sums.device)])
         host = self.world.sum(shared).tolist()
@@ -149,7 +149,7 @@ class Stepper:
 
     def _update(self, norm: Tensor) -> None:
         if self.config.clip:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip, norm)
+            optim.clip(self.optimizer, norm, self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

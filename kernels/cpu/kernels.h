@@ -214,8 +214,46 @@ struct AddColumns {
   float* sums;
 };
 
-// Computes rows [begin, end), or blocks or columns; scratch holds scratch_floats(params) floats, aligned to a cache
-// line, and belongs to this call alone.
+// A list of tensors, cut into chunks of kTensorChunk elements; the last of a tensor may be shorter, an empty one has
+// none. Tensor i has the chunks [first_chunk[i], first_chunk[i + 1]).
+inline constexpr int64_t kTensorChunk = 4096;
+struct TensorList {
+  int64_t count;
+  const int64_t* sizes;
+  const int64_t* first_chunk;  // (count + 1,)
+};
+
+// One parameter with its state; all are contiguous.
+struct AdamTensor {
+  float* param;
+  const float* grad;
+  float* exp_avg;
+  float* exp_avg_sq;
+  float rate;         // lr / (1 - beta1^step)
+  float root_factor;  // 1 / sqrt(1 - beta2^step)
+};
+
+// With g = grad_factor * grad + l2_decay * param:
+//   exp_avg += share1 * (g - exp_avg)
+//   exp_avg_sq = beta2 * exp_avg_sq + share2 * g^2
+//   param = kept * param - rate * exp_avg / (root_factor * sqrt(exp_avg_sq) + eps)
+// L2 decay has kept = 1, decoupled decay l2_decay = 0.
+struct Adam {
+  TensorList list;
+  const AdamTensor* tensors;
+  float grad_factor, l2_decay, kept;
+  float share1, beta2, share2, eps;  // share1 = 1 - beta1, share2 = 1 - beta2
+};
+
+// sums[k] = the sum of the squares of chunk k.
+struct Squares {
+  TensorList list;
+  const float* const* tensors;  // contiguous
+  double* sums;                 // (chunks,)
+};
+
+// Computes rows [begin, end), or blocks, chunks or columns; scratch holds scratch_floats(params) floats, aligned to a
+// cache line, and belongs to this call alone.
 template <class Params>
 using RowsKernel = void (*)(const Params& params, int64_t begin, int64_t end, float* scratch);
 
@@ -234,6 +272,8 @@ int64_t scratch_floats(const Params& params) {
 inline int64_t scratch_floats(const LayerNormForward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
 inline int64_t scratch_floats(const LayerNormBackward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
 inline int64_t scratch_floats(const LayerNormSums&) { return 0; }
+inline int64_t scratch_floats(const Adam&) { return 0; }
+inline int64_t scratch_floats(const Squares&) { return 0; }
 
 struct KernelTable {
   const char* isa;
@@ -252,6 +292,8 @@ struct KernelTable {
   RowsKernel<LogitsChunk> logits_chunk[kDTypes];
   RowsKernel<AddMatrix> add_matrix[kDTypes];
   RowsKernel<AddColumns> add_columns[kDTypes];
+  RowsKernel<Adam> adam;
+  RowsKernel<Squares> squares;
   // The exponential that the kernels of each type use, so that its error can be measured.
   void (*exp[kDTypes])(const float* x, float* y, int64_t n);
 };

@@ -1,10 +1,12 @@
 // The table of one instruction set; included last by each isa_*.cpp.
 #pragma once
 
+#include "kernels/cpu/adam.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/layer_norm.h"
 #include "kernels/cpu/linear_cross_entropy.h"
 #include "kernels/cpu/softmax.h"
+#include "kernels/cpu/total_norm.h"
 
 namespace fastlm::cpu::FASTLM_ISA {
 
@@ -41,6 +43,8 @@ const KernelTable kTable = {
     FASTLM_PER_DTYPE(logits_chunk),
     FASTLM_PER_DTYPE(add_matrix),
     FASTLM_PER_DTYPE(add_columns),
+    &adam,
+    &squares,
     FASTLM_PER_DTYPE(exp_array),
 };
 

@@ -18,6 +18,7 @@ inline __m256i tail_mask(Tail tail) {
 inline Vec splat(float a) { return _mm256_set1_ps(a); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
 inline Vec select(Keep keep, Vec a, Vec b) { return _mm256_blendv_ps(b, a, keep); }
 inline Vec only(Vec a, Tail tail, float otherwise) {
   return select(_mm256_castsi256_ps(tail_mask(tail)), a, splat(otherwise));

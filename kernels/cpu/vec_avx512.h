@@ -16,6 +16,7 @@ inline __mmask16 tail_mask(Tail tail) { return static_cast<__mmask16>((1u << tai
 inline Vec splat(float a) { return _mm512_set1_ps(a); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec sqrt(Vec a) { return _mm512_sqrt_ps(a); }
 inline Vec select(Keep keep, Vec a, Vec b) { return _mm512_mask_mov_ps(b, keep, a); }
 inline Vec only(Vec a, Tail tail, float otherwise) { return select(tail_mask(tail), a, splat(otherwise)); }
 inline Vec times_pow2(Vec a, Vec n, Vec x, float limit) {

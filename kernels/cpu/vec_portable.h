@@ -1,12 +1,12 @@
 // The vector vocabulary in the compiler's vector types: 4 floats on any processor.
 //
-// Every instruction set offers the same words: Vec, Keep, kWidth, kFused (fma rounds once); splat, fma, max (b where
-// either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x < limit;
-// NaN is not below), reduce_add, reduce_max; load (absent lanes 0) and store of float, BFloat16 and Half, rounding to
-// nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, store_words, count_from (n, n +
-// 1, ...), exclusive_or, multiply_wide (low halves of the products, and the high ones), store_interleaved (lane i of
-// four words to p[4 i]), at_least (which words in memory are not below a limit); transpose (kWidth vectors as a
-// square); prefetch, end_stream.
+// Every instruction set offers the same words: Vec, Keep, kWidth, kFused (fma rounds once); splat, fma, sqrt, max (b
+// where either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x <
+// limit; NaN is not below), reduce_add, reduce_max; load (absent lanes 0) and store of float, BFloat16 and Half,
+// rounding to nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, store_words,
+// count_from (n, n + 1, ...), exclusive_or, multiply_wide (low halves of the products, and the high ones),
+// store_interleaved (lane i of four words to p[4 i]), at_least (which words in memory are not below a limit); transpose
+// (kWidth vectors as a square); prefetch, end_stream.
 #pragma once
 
 #include "kernels/cpu/lanes.h"
@@ -28,6 +28,9 @@ inline Vec select(Keep keep, Vec a, Vec b) { return (Vec)((keep & (Ints)a) | (~k
 inline Bits select_bits(Keep keep, Bits a, Bits b) { return (Bits)((keep & (Ints)a) | (~keep & (Ints)b)); }
 inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec max(Vec a, Vec b) { return select(a > b, a, b); }
+inline Vec sqrt(Vec a) {
+  return Vec{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+}
 inline Vec only(Vec a, Tail tail, float otherwise) {
   return select(tail.count > Ints{0, 1, 2, 3}, a, splat(otherwise));
 }

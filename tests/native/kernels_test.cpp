@@ -495,6 +495,63 @@ void check_sums(const KernelTable& table, int64_t n) {
   }
 }
 
+// Three tensors, one of them empty, each in blocks of exactly its size.
+struct Parameters {
+  std::vector<int64_t> sizes, first_chunk{0};
+  std::vector<Matrix<float>> params, grads, exp_avgs, exp_avg_sqs;
+  explicit Parameters(int64_t n) : sizes{n, 0, 5} {
+    for (const int64_t size : sizes) {
+      first_chunk.push_back(first_chunk.back() + (size + kTensorChunk - 1) / kTensorChunk);
+      for (auto* list : {&params, &grads, &exp_avgs, &exp_avg_sqs}) list->emplace_back(1, size, size);
+      for (int64_t i = 0; i < size; ++i) {
+        set(params.back().data[i], static_cast<int>(i * 5 % 32) - 16);
+        set(grads.back().data[i], static_cast<int>(i * 7 % 64) - 30);
+        set(exp_avgs.back().data[i], static_cast<int>(i % 16) - 8);
+        set(exp_avg_sqs.back().data[i], static_cast<int>(i % 8));
+      }
+    }
+  }
+  TensorList list() const { return {static_cast<int64_t>(sizes.size()), sizes.data(), first_chunk.data()}; }
+};
+
+void check_adam(const KernelTable& table, int64_t n) {
+  Parameters after(n), before(n);
+  std::vector<AdamTensor> tensors;
+  for (size_t t = 0; t < after.sizes.size(); ++t)
+    tensors.push_back({after.params[t].data, after.grads[t].data, after.exp_avgs[t].data, after.exp_avg_sqs[t].data,
+                       0.5f + static_cast<float>(t), 2.0f + static_cast<float>(t)});
+  const Adam update{after.list(), tensors.data(), 0.75f, 0.25f, 0.875f, 0.125f, 0.625f, 0.375f, 0.5f};
+  for_units(backwards_in_pieces, table.adam, update, after.first_chunk.back(), kTensorChunk);
+  for (size_t t = 0; t < tensors.size(); ++t)
+    for (int64_t i = 0; i < after.sizes[t]; ++i) {
+      const double p = before.params[t].data[i], g = 0.75 * before.grads[t].data[i] + 0.25 * p;
+      const double m = before.exp_avgs[t].data[i] + 0.125 * (g - before.exp_avgs[t].data[i]);
+      const double v = 0.625 * before.exp_avg_sqs[t].data[i] + 0.375 * g * g;
+      const double want = 0.875 * p - tensors[t].rate * m / (tensors[t].root_factor * std::sqrt(v) + 0.5);
+      require(std::fabs(after.exp_avgs[t].data[i] - m) <= 1e-6, table.isa, "mean of gradients", i);
+      require(std::fabs(after.exp_avg_sqs[t].data[i] - v) <= 1e-5, table.isa, "mean of squared gradients", i);
+      require(std::fabs(after.params[t].data[i] - want) <= 1e-6, table.isa, "Adam's step", i);
+      require(after.grads[t].data[i] == before.grads[t].data[i], table.isa, "a gradient that was written", i);
+    }
+}
+
+void check_squares(const KernelTable& table, int64_t n) {
+  const Parameters x(n);
+  std::vector<const float*> tensors;
+  for (const auto& grad : x.grads) tensors.push_back(grad.data);
+  const int64_t chunks = x.first_chunk.back();
+  const std::unique_ptr<double[]> sums(new double[chunks]);
+  for_units(backwards_in_pieces, table.squares, Squares{x.list(), tensors.data(), sums.get()}, chunks, kTensorChunk);
+  for (size_t t = 0; t < tensors.size(); ++t)
+    for (int64_t k = x.first_chunk[t]; k < x.first_chunk[t + 1]; ++k) {
+      double want = 0.0;
+      for (int64_t i = (k - x.first_chunk[t]) * kTensorChunk;
+           i < x.sizes[t] && i < (k - x.first_chunk[t] + 1) * kTensorChunk; ++i)
+        want += static_cast<double>(tensors[t][i]) * tensors[t][i];
+      require(std::fabs(sums[k] - want) <= 1e-6 * want, table.isa, "sum of squares", k);
+    }
+}
+
 template <class T>
 void check_type(const KernelTable& table) {
   check_attention_shapes<T>(table);
@@ -584,6 +641,10 @@ int main() {
     check_type<float>(*isa->table);
     check_type<BFloat16>(*isa->table);
     check_type<Half>(*isa->table);
+    for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 9000}) {
+      check_adam(*isa->table, n);
+      check_squares(*isa->table, n);
+    }
     check_layer_norms<float, float>(*isa->table);
     check_layer_norms<float, BFloat16>(*isa->table);
     check_layer_norms<float, Half>(*isa->table);

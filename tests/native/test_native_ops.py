@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlm import ops
-from fastlm.testing import DTYPES, check_against_fp64, noncontiguous_views
+from fastlm.testing import DTYPES, assert_within_budget, check_against_fp64, noncontiguous_views
 
 if (_fault := ops.native_fault()) is not None:
     pytest.skip(f"the native ops are not here: {_fault}", allow_module_level=True)
@@ -99,6 +99,36 @@ def test_linear_cross_entropy_within_budget(
         [logits(40, 9, dtype, 1.0), logits(cols, 9, dtype, 1.0), *([logits(1, cols, dtype)[0]] if with_bias else [])],
         names="loss hidden weight bias",
     )
+
+
+@pytest.mark.parametrize("n", [*COLUMNS.values(), 4096, 4097], ids=str)
+@pytest.mark.parametrize("decoupled", [False, True], ids=["l2", "decoupled"])
+def test_adam_and_total_norm_within_budget(isa: str, decoupled: bool, n: int) -> None:
+    """Two tensors, so that one begins where a vector does not; the third step, so that nothing is zero."""
+    data = [torch.randn(2, n, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    options = {"betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1}
+
+    def ours() -> list[Tensor]:
+        params, *means = ([x.clone() for x in tensors] for tensors in (data[0], data[0] * 0, data[0] * 0))
+        steps = [torch.zeros(()) for _ in params]
+        for k in (1, 2, 3):
+            grads = [g * k for g in data[1]]
+            ops.adam_(params, grads, *means, steps, lr=0.1, decoupled_weight_decay=decoupled, grad_scale=2.0, **options)
+        return [torch.cat(x) for x in (params, *means)]
+
+    def theirs(dtype: torch.dtype) -> list[Tensor]:
+        leaf = torch.nn.Parameter(data[0].flatten().to(dtype))
+        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+        optimizer = kind([leaf], lr=0.1, foreach=False, **options)
+        for k in (1, 2, 3):
+            leaf.grad = (data[1].flatten() * k / 2).to(dtype)
+            optimizer.step()
+        return [leaf.detach(), optimizer.state[leaf]["exp_avg"], optimizer.state[leaf]["exp_avg_sq"]]
+
+    for name, a, b, c in zip(("p", "m", "v"), ours(), theirs(torch.float32), theirs(torch.float64), strict=True):
+        assert_within_budget(a, b, c, name)
+    flat = data[2].flatten()
+    assert_within_budget(ops.total_norm(list(data[2])), flat.norm(), flat.double().norm(), "norm")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -14,7 +14,7 @@ import torch._dynamo.testing
 from fastlm import ops
 from fastlm.ops import _backend
 
-OPS = ["attention", "cross_entropy", "layer_norm", "linear_cross_entropy", "softmax"]
+OPS = ["adam", "attention", "cross_entropy", "layer_norm", "linear_cross_entropy", "softmax", "total_norm"]
 
 
 @pytest.fixture

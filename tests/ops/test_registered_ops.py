@@ -125,6 +125,16 @@ def test_opcheck_of_linear_cross_entropy(rows: int, want: tuple[bool, bool, bool
         torch.library.opcheck(torch.ops.fastlm.linear_cross_entropy_backward.default, (torch.randn(rows), *arguments))
 
 
+@pytest.mark.usefixtures("native")
+def test_opcheck_of_adam_and_total_norm() -> None:
+    shapes = [(3, 5), (), (0,), (4,)]
+    params, exp_avgs, exp_avg_sqs = ([torch.rand(shape) for shape in shapes] for _ in range(3))
+    grads, steps = [torch.randn(5, 3).t(), *map(torch.randn, shapes[1:])], [torch.zeros(()) for _ in shapes]
+    arguments = (params, grads, exp_avgs, exp_avg_sqs, steps, 1e-3, 0.9, 0.999, 1e-8, 0.1, True, 2.0)
+    torch.library.opcheck(torch.ops.fastlm.adam_.default, arguments)
+    torch.library.opcheck(torch.ops.fastlm.total_norm.default, (grads,))
+
+
 def calls() -> dict:
     cu = torch.tensor([0, 4], dtype=torch.int32)
     weight, targets = torch.randn(5, 16), torch.tensor([0, 1, 2, 3])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from fastlm import ops
 from fastlm.batch import Step
 from fastlm.config import update
 from fastlm.data.loader import Loader
@@ -71,14 +72,23 @@ def test_the_loss_is_weighed_by_targets_not_by_micro_batches(make_config: MakeCo
     torch.testing.assert_close(total, weighed, rtol=1e-4, atol=1e-6)
 
 
-def test_clipping(make_config: MakeConfig) -> None:
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_clipping(make_config: MakeConfig, kernels: str) -> None:
+    """The first step's mean gradient is (1 - beta1) times the clipped gradient, fastlm's optimizer or torch's."""
     norms = {}
-    for clip in (0.0, 1e-3):
-        stepper, loader = make(make_config, dropout=0.0, clip=clip)
-        result = stepper.run(loader.step(0), 0.0)
-        norms[clip] = (result.norm, float(gradients(stepper).norm()))
-    assert norms[0.0][0] == pytest.approx(norms[0.0][1], rel=1e-5)
-    assert norms[1e-3] == pytest.approx((norms[0.0][0], 1e-3), rel=1e-3)
+    try:
+        for limit in (0.0, 1e-3, 1e3):
+            stepper, loader = make(make_config, dropout=0.0, clip=limit, kernels=kernels)
+            assert isinstance(stepper.optimizer, optim.FusedAdam) == (kernels == "auto" and ops.native_fault() is None)
+            result = stepper.run(loader.step(0), 0.0)
+            means = [state["exp_avg"].flatten() for state in stepper.optimizer.state.values()]
+            norms[limit] = (result.norm, float(torch.cat(means).norm()) / (1 - stepper.config.beta1))
+    finally:
+        ops.set_backend(None)
+    norm = norms[0.0][0]
+    assert norms[0.0] == pytest.approx((norm, norm), rel=1e-5)
+    assert norms[1e-3] == pytest.approx((norm, 1e-3), rel=1e-3)
+    assert norms[1e3] == pytest.approx((norm, norm), rel=1e-5)
 
 
 def test_dropout_is_a_function_of_seed_and_step(make_config: MakeConfig) -> None:
