@@ -202,10 +202,12 @@ def test_norm_within_budget(family: str, scale: float) -> None:
     assert_within_budget(ops.total_norm(tensors, backend=family), torch.nn.utils.get_total_norm(tensors), exact, "norm")
 
 
-def test_norm_of_many_equal_values_does_not_drift(family: str) -> None:
-    """A sum of squares that grows by a constant loses bits in one fp32 accumulator."""
-    tensors = [torch.full((1 << 22,), 1.0), torch.full((1 << 20,), 1.0)]
-    assert float(ops.total_norm(tensors, backend=family)) == pytest.approx((5 * 2**20) ** 0.5, rel=2e-7)
+@needs_native
+def test_norm_of_many_values_does_not_drift() -> None:
+    """One fp32 accumulator a lane loses bits: torch's norm of as many is 7e-5 off, of 15 million 6e-4."""
+    tensors = [torch.randn(1 << 22), torch.randn(1 << 20)]
+    exact = sum(t.double().square().sum() for t in tensors).sqrt()
+    assert float(ops.total_norm(tensors, backend="native")) == pytest.approx(float(exact), rel=2e-7)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(torch.nan, "nan"), (torch.inf, "inf"), (-torch.inf, "inf")])
