@@ -1,6 +1,6 @@
-// The CPU kernels alone, without torch, under address and undefined-behaviour sanitizers: every instruction set that
-// this machine runs, odd lengths, unaligned rows, buffers of the exact size. Prints one line per instruction set; exits
-// 1 on the first fault. Compiled and run by test_kernels_sanitized.py.
+// The CPU kernels alone, without torch, under sanitizers: every instruction set that this machine runs, odd lengths,
+// unaligned rows, buffers of the exact size. Prints one line per instruction set; exits 1 on the first fault. Compiled
+// and run by test_kernels_sanitized.py, whose argument says how rows and heads are dealt (kDeals).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "kernels/cpu/isa.h"
@@ -18,19 +20,48 @@ using namespace fastlm::cpu;
 
 namespace {
 
-void require(bool condition, const char* isa, const char* what, double value) {
-  if (condition) return;
-  std::printf("FAILED %s: %s (%g)\n", isa, what, value);
-  std::exit(1);
-}
+using Body = void (*)(int64_t begin, int64_t end, void* context);
 
 // Three uneven pieces, the last first: what is computed may not depend on it.
-void backwards_in_pieces(int64_t begin, int64_t end, int64_t, void (*body)(int64_t, int64_t, void*), void* context) {
+void backwards_in_pieces(int64_t begin, int64_t end, int64_t, Body body, void* context) {
   const int64_t third = begin + (end - begin) / 3;
   const int64_t half = begin + (end - begin) / 2;
   body(half, end, context);
   if (half > third) body(third, half, context);
   if (third > begin) body(begin, third, context);
+}
+
+// As torch deals, but whatever the grain: equal ranges, a thread each. Nothing orders the threads, so that memory which
+// one writes and another touches is a race to the thread sanitizer, whether or not they met.
+void on_threads_reaching(int64_t reach, int64_t begin, int64_t end, Body body, void* context) {
+  constexpr int64_t kThreads = 4;
+  if (end - begin == 1) return body(begin, end, context);
+  const int64_t step = (end - begin + kThreads - 1) / kThreads;
+  std::vector<std::thread> threads;
+  for (int64_t first = begin; first < end; first += step)
+    threads.emplace_back(body, first, std::min(first + reach * step, end), context);
+  for (std::thread& thread : threads) thread.join();
+}
+void on_threads(int64_t begin, int64_t end, int64_t, Body body, void* context) {
+  on_threads_reaching(1, begin, end, body, context);
+}
+// The fault that the sanitizer has to find: each range reaches over its neighbour.
+void overlapping(int64_t begin, int64_t end, int64_t, Body body, void* context) {
+  on_threads_reaching(2, begin, end, body, context);
+}
+
+struct Deal {
+  const char* name;
+  ParallelFor parallel_for;
+};
+constexpr Deal kDeals[] = {{"pieces", backwards_in_pieces}, {"threads", on_threads}, {"overlapping", overlapping}};
+ParallelFor deal = backwards_in_pieces;
+
+// Overlapping ranges compute nonsense.
+void require(bool condition, const char* isa, const char* what, double value) {
+  if (condition || deal == overlapping) return;
+  std::printf("FAILED %s: %s (%g)\n", isa, what, value);
+  std::exit(1);
 }
 
 // A row-major matrix in a heap block of exactly its size, `pad` elements into it, so that nothing is aligned and one
@@ -101,13 +132,13 @@ void check_softmax(const KernelTable& table, int64_t n, bool masked, bool stream
   forward.rows = kRows, forward.cols = n, forward.x = x.data, forward.x_rows = layout_of(kRows, x.stride);
   forward.mask = masked ? mask.get() : nullptr, forward.mask_rows = layout_of(kRows, 0);
   forward.scale = 0.5f, forward.out = out.data, forward.stream = stream;
-  for_rows(backwards_in_pieces, table.softmax_forward[kType<T>], forward);
+  for_rows(deal, table.softmax_forward[kType<T>], forward);
 
   SoftmaxBackward backward{};
   backward.rows = kRows, backward.cols = n, backward.grad_y = x.data, backward.grad_y_rows = layout_of(kRows, x.stride);
   backward.y = out.data, backward.y_rows = layout_of(kRows, n);
   backward.scale = 0.5f, backward.grad_x = grad.data, backward.stream = stream;
-  for_rows(backwards_in_pieces, table.softmax_backward[kType<T>], backward);
+  for_rows(deal, table.softmax_backward[kType<T>], backward);
 
   for (int64_t r = 0; r < kRows; ++r) {
     double sum = 0.0, dot = 0.0;
@@ -138,10 +169,10 @@ void check_cross_entropy(const KernelTable& table, int64_t n, bool stream) {
     for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 13 + i * 29) % 96) - 40);
   const CrossEntropyTargets where{targets.data(), 1, -100};
   const CrossEntropyForward forward{kRows, n, x.data, x.stride, where, kSmoothing, loss.data(), lse.data()};
-  for_rows(backwards_in_pieces, table.cross_entropy_forward[kType<T>], forward);
+  for_rows(deal, table.cross_entropy_forward[kType<T>], forward);
   const CrossEntropyBackward backward{kRows,    n, x.data,     x.stride, where,     kSmoothing,
                                       g.data(), 1, lse.data(), 1,        grad.data, stream};
-  for_rows(backwards_in_pieces, table.cross_entropy_backward[kType<T>], backward);
+  for_rows(deal, table.cross_entropy_backward[kType<T>], backward);
 
   for (int64_t r = 0; r < kRows; ++r) {
     if (targets[r] == -100) {
@@ -254,7 +285,7 @@ void check_attention(const KernelTable& table, const Packed& packed, int64_t wid
   shape.dropout_threshold = static_cast<uint64_t>(dropout * 0x1p32), shape.dropout_seed = 0x123456789abcdef;
   shape.keep_scale = static_cast<float>(1.0 / (1.0 - static_cast<double>(shape.dropout_threshold) * 0x1p-32));
   const AttentionForward forward{shape, out.data, lse.data(), rows_q};
-  for_heads(backwards_in_pieces, table.attention_forward[kType<T>], table.attention_forward_scratch(shape), forward);
+  for_heads(deal, table.attention_forward[kType<T>], table.attention_forward_scratch(shape), forward);
   const AttentionBackward backward{shape,
                                    {g.data, g.stride, width},
                                    {out.data, out.stride, width},
@@ -263,7 +294,7 @@ void check_attention(const KernelTable& table, const Packed& packed, int64_t wid
                                    grad_q.data,
                                    grad_k.data,
                                    grad_v.data};
-  for_heads(backwards_in_pieces, table.attention_backward[kType<T>], table.attention_backward_scratch(shape), backward);
+  for_heads(deal, table.attention_backward[kType<T>], table.attention_backward_scratch(shape), backward);
 
   for (int64_t b = 0; b < shape.sequences; ++b)
     for (int64_t h = 0; h < kHeads; ++h) {
@@ -344,7 +375,7 @@ void check_layer_norm(const KernelTable& table, int64_t n, bool with_branch, boo
   forward.weight = weight.data, forward.bias = bias.data;
   forward.x = x.data, forward.y = y.data, forward.mean = mean.data, forward.rstd = rstd.data;
   forward.stream_x = forward.stream_y = stream;
-  for_rows(backwards_in_pieces, table.layer_norm_forward[kType<R>][kType<T>], forward);
+  for_rows(deal, table.layer_norm_forward[kType<R>][kType<T>], forward);
 
   LayerNormBackward backward{};
   backward.rows = rows, backward.cols = n, backward.dropout = dropout;
@@ -356,9 +387,9 @@ void check_layer_norm(const KernelTable& table, int64_t n, bool with_branch, boo
   backward.grad_residual = grad_residual.data, backward.grad_branch = with_branch ? grad_branch.data : nullptr;
   backward.sums = sums.data, backward.stream_residual = backward.stream_branch = stream;
   const int64_t blocks = norm_blocks(rows);
-  for_units(backwards_in_pieces, table.layer_norm_backward[kType<R>][kType<T>], backward, blocks, kNormBlock * n);
+  for_units(deal, table.layer_norm_backward[kType<R>][kType<T>], backward, blocks, kNormBlock * n);
   const LayerNormSums totals{blocks, n, sums.data, grad_weight.data, grad_bias.data};
-  for_units(backwards_in_pieces, table.layer_norm_sums[kType<R>], totals, n, 1);
+  for_units(deal, table.layer_norm_sums[kType<R>], totals, n, 1);
 
   std::vector<double> want_weight(n), want_bias(n), size_weight(n), size_bias(n);
   for (int64_t r = 0; r < rows; ++r) {
@@ -437,7 +468,7 @@ void check_logits_chunk(const KernelTable& table, int64_t n, bool biased, bool w
   params.targets = {targets.data(), 1, -100}, params.label_smoothing = kSmoothing;
   params.grad_row_loss = with_gradient ? g.data() : nullptr;
   params.row_loss = loss.data(), params.row_correct = correct.get();
-  for_rows(backwards_in_pieces, table.logits_chunk[kType<T>], params);
+  for_rows(deal, table.logits_chunk[kType<T>], params);
 
   for (int64_t r = 0; r < kRows; ++r) {
     const int64_t target = targets[r];
@@ -481,10 +512,10 @@ void check_sums(const KernelTable& table, int64_t n) {
   for (int64_t i = 0; i < n; ++i) columns.data[i] = 1.0f;
   for (const bool first : {true, false}) {
     const AddMatrix params{kRows, n, x.data, sum.data, first};
-    for_rows(backwards_in_pieces, table.add_matrix[kType<T>], params);
+    for_rows(deal, table.add_matrix[kType<T>], params);
   }
   const AddColumns params{kRows, n, x.data, columns.data};
-  for_units(backwards_in_pieces, table.add_columns[kType<T>], params, n, kRows);
+  for_units(deal, table.add_columns[kType<T>], params, n, kRows);
   for (int64_t i = 0; i < n; ++i) {
     float column = 1.0f;
     for (int64_t r = 0; r < kRows; ++r) {
@@ -617,7 +648,7 @@ void check_conversions(const KernelTable& table) {
     set(y[0], 8), set(y[1], 8);
     SoftmaxBackward params{};
     params.rows = 1, params.cols = 2, params.grad_y = g, params.y = y, params.scale = 1.0f, params.grad_x = out;
-    for_rows(backwards_in_pieces, table.softmax_backward[kType<T>], params);
+    for_rows(deal, table.softmax_backward[kType<T>], params);
     const float value = to_float(g[0]);
     if (!std::isfinite(value)) {
       require(std::isnan(to_float(out[0])), table.isa, "a conversion of infinity or NaN", bits);
@@ -627,17 +658,30 @@ void check_conversions(const KernelTable& table) {
   }
 }
 
+// Nothing to deal to threads.
+void check_single_values(const KernelTable& table) {
+  check_exp(table);
+  check_conversions<BFloat16>(table);
+  check_conversions<Half>(table);
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  const std::string_view wanted = argc > 1 ? argv[1] : "pieces";
+  const auto* const found =
+      std::find_if(std::begin(kDeals), std::end(kDeals), [&](const Deal& d) { return d.name == wanted; });
+  if (found == std::end(kDeals)) {
+    std::printf("unknown deal: %s\n", argv[1]);
+    return 2;
+  }
+  deal = found->parallel_for;
   for (const Isa* isa = begin_isas(); isa != end_isas(); ++isa) {
     if (!isa->supported()) {
       std::printf("%s: not supported by this machine\n", isa->table->isa);
       continue;
     }
-    check_exp(*isa->table);
-    check_conversions<BFloat16>(*isa->table);
-    check_conversions<Half>(*isa->table);
+    if (deal == backwards_in_pieces) check_single_values(*isa->table);
     check_type<float>(*isa->table);
     check_type<BFloat16>(*isa->table);
     check_type<Half>(*isa->table);
