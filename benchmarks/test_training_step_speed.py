@@ -58,7 +58,7 @@ def fastlm_on_reference(size: Size, kind: str, batches: list[Batch], dtype: torc
 class Provider(NamedTuple):
     build: Callable[[Size, str, list[Batch], torch.dtype], Step]
     split: Split
-    rounds: int = 5
+    rounds: int = 3
 
 
 hugging_face = steps.hugging_face_step
@@ -67,12 +67,12 @@ PROVIDERS = {
     "products": Provider(steps.products_step, in_batches),
     "fastlm_256": Provider(steps.fastlm_step, in_one),
     "products_256": Provider(steps.products_step, in_one),
-    "fastlm_reference_ops": Provider(fastlm_on_reference, in_batches, 2),
+    "fastlm_reference_ops": Provider(fastlm_on_reference, in_batches, 1),
     # As long as a batch takes padded: one batch, or a few sentences, stand for the pool.
     "hugging_face_padded_to_256": Provider(partial(hugging_face, pad_to=steps.LONGEST), few, 1),
-    "hugging_face_longest": Provider(hugging_face, first_batch, 2),
-    "hugging_face_grouped": Provider(hugging_face, sorted_in_batches, 3),
-    "hugging_face_grouped_compiled": Provider(partial(hugging_face, compiled=True), sorted_in_batches, 3),
+    "hugging_face_longest": Provider(hugging_face, first_batch, 1),
+    "hugging_face_grouped": Provider(hugging_face, sorted_in_batches, 1),
+    "hugging_face_grouped_compiled": Provider(partial(hugging_face, compiled=True), sorted_in_batches, 1),
 }
 DENSE = ("fastlm_256", "products_256", "hugging_face_grouped", "hugging_face_grouped_compiled")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
