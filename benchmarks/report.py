@@ -98,6 +98,7 @@ def document(data: dict[str, Any]) -> str:
         f"{limits['fp32_product_gigaflops_per_second']:.0f} GFLOP/s in fp32 and "
         f"{limits['bf16_product_gigaflops_per_second']:.0f} in bf16. Sentence lengths: {facts['sentence_lengths']}.",
         "Errors are the largest distance from fp64 on a part of the input, beside what the error budget allows.",
+        *([data["note"]] if data["note"] else []),
         "![training steps](cpu.png)",
         "## Against the goals",
         goals_table(results),
@@ -163,8 +164,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("raw", type=Path, help="what pytest --benchmark-json wrote")
     parser.add_argument("out", type=Path, help="where to, without the ending")
+    parser.add_argument("--note", default="", help="what a reader must know of this run, such as a busy machine")
     arguments = parser.parse_args()
-    data = compact(json.loads(arguments.raw.read_text()))
+    data = compact(json.loads(arguments.raw.read_text())) | {"note": arguments.note}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
     arguments.out.with_suffix(".md").write_text(document(data))

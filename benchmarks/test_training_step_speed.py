@@ -71,8 +71,8 @@ PROVIDERS = {
     # As long as a batch takes padded: one batch, or a few sentences, stand for the pool.
     "hugging_face_padded_to_256": Provider(partial(hugging_face, pad_to=steps.LONGEST), few, 1),
     "hugging_face_longest": Provider(hugging_face, first_batch, 1),
-    "hugging_face_grouped": Provider(hugging_face, sorted_in_batches, 1),
-    "hugging_face_grouped_compiled": Provider(partial(hugging_face, compiled=True), sorted_in_batches, 1),
+    "hugging_face_grouped": Provider(hugging_face, sorted_in_batches, 2),
+    "hugging_face_grouped_compiled": Provider(partial(hugging_face, compiled=True), sorted_in_batches, 2),
 }
 DENSE = ("fastlm_256", "products_256", "hugging_face_grouped", "hugging_face_grouped_compiled")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
