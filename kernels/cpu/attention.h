@@ -12,8 +12,9 @@
 
 namespace fastlm::cpu::FASTLM_ISA {
 
-inline constexpr int64_t kQueryBlock = 48;  // rows of a tile: 8 groups of kTileRows
+inline constexpr int64_t kQueryBlock = 96;  // rows of a tile: 16 groups of kTileRows
 inline constexpr int64_t kKeyBlock = 128;   // lanes of a tile
+inline constexpr int64_t kCacheLine = 64;
 
 #ifdef FASTLM_NATIVE_BF16
 template <class T>
@@ -111,10 +112,30 @@ inline Rows<T> rows_of(const AttentionInput& x, int64_t head, int64_t first) {
   return {static_cast<const T*>(x.data) + first * x.row_stride + head * x.head_stride, x.row_stride};
 }
 
+// Asks for a row of a head. Rows of one head lie a whole token apart, too far for the processor to see the next coming.
+// This and its callers are inlined by force: GCC takes a function that only prefetches for one without effect.
+template <class T>
+inline __attribute__((always_inline)) void fetch(const void* x, int64_t row_stride, int64_t head_stride, int64_t head,
+                                                 int64_t row, int64_t width) {
+  const T* const data = static_cast<const T*>(x) + row * row_stride + head * head_stride;
+  for (int64_t i = 0; i < width; i += kCacheLine / static_cast<int64_t>(sizeof(T))) prefetch(data + i);
+}
+template <class T>
+inline __attribute__((always_inline)) void fetch(const AttentionInput& x, int64_t head, int64_t row, int64_t width) {
+  fetch<T>(x.data, x.row_stride, x.head_stride, head, row, width);
+}
+
 inline void zero(float* x, int64_t n) { std::memset(x, 0, static_cast<size_t>(n) * sizeof(float)); }
 
-inline void zero_lanes(float* row, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) row[i] = 0.0f;
+// A vector of a tile's row, whole: the lanes beyond the row's end are 0.
+template <class Lanes>
+inline void store_padded(float* p, Vec a, Lanes lanes) {
+  store(p, only(a, lanes, 0.0f), Whole{});
+}
+
+// The vectors after the one that holds lane n - 1, up to lane `end`, a multiple of kPadding.
+inline void zero_vectors(float* row, int64_t n, int64_t end) {
+  for (int64_t i = vectors(n) * kWidth; i < end; i += kWidth) store(row + i, splat(0.0f), Whole{});
 }
 
 // Converts whole rows of sums to the output's type.
@@ -169,7 +190,7 @@ inline void advance_row(const Band& band, int64_t r, float scale, float* row, co
     for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
       const Vec e = exp<T>(only(load(row + i, lanes) * splat(scale) - splat(now), lanes, -INFINITY));
       sum.slots[slot] = sum.slots[slot] + e;
-      store(row + i, words == nullptr ? e : select(at_least(words + i, limit), e, splat(0.0f)), lanes);
+      store_padded(row + i, words == nullptr ? e : select(at_least(words + i, limit), e, splat(0.0f)), lanes);
     });
     state.maximum[r] = now;
     if (state.sum[r] == 0.0f) {
@@ -181,7 +202,7 @@ inline void advance_row(const Band& band, int64_t r, float scale, float* row, co
         store(sums + i, load(sums + i, Whole{}) * splat(factor), Whole{});
     }
   }
-  zero_lanes(row, n, band.written(r));
+  zero_vectors(row, n, band.written(r));
 }
 
 template <class T>
@@ -201,8 +222,21 @@ inline void write_queries(const AttentionForward& p, const Task& task, int64_t f
   }
 }
 
+// Row i of what this task writes and of what the next one reads.
 template <class T>
-inline void forward_task(const AttentionForward& p, const Task& task, const ForwardScratch& scratch) {
+inline __attribute__((always_inline)) void fetch_around(const AttentionForward& p, const Task& task, const Task& next,
+                                                        int64_t i) {
+  const AttentionShape& shape = p.shape;
+  const int64_t width = shape.head_dim;
+  fetch<T>(p.out, shape.heads * width, width, task.head, task.first_query + i, width);
+  if (i < next.queries) fetch<T>(shape.q, next.head, next.first_query + i, width);
+  if (i >= next.keys) return;
+  fetch<T>(shape.k, next.head, next.first_key + i, width);
+  fetch<T>(shape.v, next.head, next.first_key + i, width);
+}
+
+template <class T>
+inline void forward_task(const AttentionForward& p, const Task& task, const Task& next, const ForwardScratch& scratch) {
   using Units = UnitsOf<T>;
   const AttentionShape& shape = p.shape;
   const int64_t width = shape.head_dim;
@@ -231,10 +265,12 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Forw
       if (shape.dropout_threshold)
         draw_words(shape.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i, queries, j,
                    band.visible(queries - 1), scratch.words, band.stride);
-      for (int64_t r = 0; r < queries; ++r)
+      for (int64_t r = 0; r < queries; ++r) {
+        if (j == 0) fetch_around<T>(p, task, next, i + r);
         advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
                        shape.dropout_threshold ? scratch.words + r * band.stride : nullptr,
                        limit_of(shape.dropout_threshold), state, scratch.sums + r * padded(width), width);
+      }
       const Left weights = left_tile<Units>(scratch.scores, queries, band.stride, scratch.weights,
                                             [&](int64_t r) { return band.written(r); });
       add_over_keys<Units>(weights, {scratch.v_rows + j * padded(width), padded(width)}, sums, queries, width, band,
@@ -249,7 +285,8 @@ inline int64_t attention_forward_scratch(const AttentionShape& p) { return Forwa
 template <class T>
 void attention_forward(const AttentionForward& p, int64_t begin, int64_t end, float* base) {
   const ForwardScratch scratch(p.shape, base);
-  for (int64_t item = begin; item < end; ++item) forward_task<T>(p, task_of(p.shape, item), scratch);
+  for (int64_t item = begin; item < end; ++item)
+    forward_task<T>(p, task_of(p.shape, item), task_of(p.shape, item + 1 < end ? item + 1 : item), scratch);
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------
@@ -298,19 +335,19 @@ inline void differentiate_row(const AttentionShape& p, const Band& band, int64_t
     if (words != nullptr) grad = select(at_least(words + i, limit), grad, none);
     sum.slots[slot] = fma(probability, grad, sum.slots[slot]);
     total.slots[slot] = total.slots[slot] + probability;
-    store(grads + i, grad, lanes);
-    store(weights + i, probability, lanes);
+    store_padded(grads + i, grad, lanes);
+    store_padded(weights + i, probability, lanes);
   });
   const float normaliser = given == nullptr ? 1.0f / total.total() : 1.0f;
   const Vec delta = splat(given == nullptr ? sum.total() * normaliser : *given);
   for_each_vector(n, [&](int64_t i, auto lanes, int) {
     const Vec probability = load(weights + i, lanes) * splat(normaliser);
-    store(grads + i, probability * (load(grads + i, lanes) - delta) * scale, lanes);
+    store_padded(grads + i, probability * (load(grads + i, lanes) - delta) * scale, lanes);
     const Vec kept = probability * keep_scale;
-    store(weights + i, words == nullptr ? kept : select(at_least(words + i, limit), kept, none), lanes);
+    store_padded(weights + i, words == nullptr ? kept : select(at_least(words + i, limit), kept, none), lanes);
   });
-  zero_lanes(weights, n, band.written(r));
-  zero_lanes(grads, n, band.written(r));
+  zero_vectors(weights, n, band.written(r));
+  zero_vectors(grads, n, band.written(r));
 }
 
 template <class T>
@@ -332,9 +369,30 @@ struct Written {
   bool queries, keys;
 };
 
+// Row i of what this task writes and of what the next one reads.
 template <class T>
-inline void backward_tile(const AttentionBackward& p, const Task& task, int64_t i, int64_t queries, int64_t j,
-                          const Band& band, Written before, const BackwardScratch& s) {
+inline __attribute__((always_inline)) void fetch_around(const AttentionBackward& p, const Task& task, const Task& next,
+                                                        int64_t i) {
+  const AttentionShape& shape = p.shape;
+  const int64_t width = shape.head_dim, row_stride = shape.heads * width;
+  fetch<T>(p.grad_q, row_stride, width, task.head, task.first_query + i, width);
+  if (i < task.keys) {
+    fetch<T>(p.grad_k, row_stride, width, task.head, task.first_key + i, width);
+    fetch<T>(p.grad_v, row_stride, width, task.head, task.first_key + i, width);
+  }
+  if (i < next.queries) {
+    fetch<T>(shape.q, next.head, next.first_query + i, width);
+    fetch<T>(p.grad_out, next.head, next.first_query + i, width);
+  }
+  if (i < next.keys) {
+    fetch<T>(shape.k, next.head, next.first_key + i, width);
+    fetch<T>(shape.v, next.head, next.first_key + i, width);
+  }
+}
+
+template <class T>
+inline void backward_tile(const AttentionBackward& p, const Task& task, const Task& next, int64_t i, int64_t queries,
+                          int64_t j, const Band& band, Written before, const BackwardScratch& s) {
   using Units = UnitsOf<T>;
   const AttentionShape& shape = p.shape;
   const int64_t width = shape.head_dim, stride = band.stride, padded_width = padded(width);
@@ -347,10 +405,12 @@ inline void backward_tile(const AttentionBackward& p, const Task& task, int64_t 
     draw_words(shape.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i, queries, j,
                band.visible(queries - 1), s.words, stride);
   const float* const lse = p.lse + task.head * p.lse_stride + task.first_query + i;
-  for (int64_t r = 0; r < queries; ++r)
+  for (int64_t r = 0; r < queries; ++r) {
+    if (j == 0) fetch_around<T>(p, task, next, i + r);
     differentiate_row<T>(shape, band, r, lse[r], in_one_block(shape, task, i + r) ? nullptr : s.delta + i + r,
                          shape.dropout_threshold ? s.words + r * stride : nullptr, s.weights + r * stride,
                          s.grad_scores + r * stride);
+  }
   const auto written = [&](int64_t r) { return band.written(r); };
   const Right q_rows{s.q_rows + i / Units::kPerUnit * padded_width, padded_width};
   const Right grad_out_rows{s.grad_out_rows + i / Units::kPerUnit * padded_width, padded_width};
@@ -365,7 +425,7 @@ inline void backward_tile(const AttentionBackward& p, const Task& task, int64_t 
 }
 
 template <class T>
-inline void backward_task(const AttentionBackward& p, const Task& task, const BackwardScratch& s) {
+inline void backward_task(const AttentionBackward& p, const Task& task, const Task& next, const BackwardScratch& s) {
   using Units = UnitsOf<T>;
   const AttentionShape& shape = p.shape;
   const int64_t width = shape.head_dim, out_stride = shape.heads * width;
@@ -388,7 +448,7 @@ inline void backward_task(const AttentionBackward& p, const Task& task, const Ba
       const int64_t queries = task.queries - i < kQueryBlock ? task.queries - i : kQueryBlock;
       const Band band{shape.causal, i + task.offset() - j + 1, keys, padded(keys)};
       if (band.visible(queries - 1) == 0) continue;
-      backward_tile<T>(p, task, i, queries, j, band, {j > 0, seen}, s);
+      backward_tile<T>(p, task, next, i, queries, j, band, {j > 0, seen}, s);
       seen = true;
     }
     if (!seen) {
@@ -408,7 +468,8 @@ inline int64_t attention_backward_scratch(const AttentionShape& p) { return Back
 template <class T>
 void attention_backward(const AttentionBackward& p, int64_t begin, int64_t end, float* base) {
   const BackwardScratch scratch(p.shape, base);
-  for (int64_t item = begin; item < end; ++item) backward_task<T>(p, task_of(p.shape, item), scratch);
+  for (int64_t item = begin; item < end; ++item)
+    backward_task<T>(p, task_of(p.shape, item), task_of(p.shape, item + 1 < end ? item + 1 : item), scratch);
 }
 
 }  // namespace fastlm::cpu::FASTLM_ISA

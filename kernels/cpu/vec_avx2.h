@@ -146,7 +146,9 @@ inline void transpose(Vec (&rows)[kWidth]) {
   }
 }
 
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+inline __attribute__((always_inline)) void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 inline void end_stream() { _mm_sfence(); }
 
 }  // namespace fastlm::cpu::FASTLM_ISA

@@ -151,7 +151,9 @@ inline Vec dot_pairs(Vec sum, Vec a, Vec b) {
 }
 #endif
 
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+inline __attribute__((always_inline)) void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 inline void end_stream() { _mm_sfence(); }
 
 }  // namespace fastlm::cpu::FASTLM_ISA

@@ -150,7 +150,7 @@ inline void transpose(Vec (&rows)[kWidth]) {
     }
 }
 
-inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+inline __attribute__((always_inline)) void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 inline void end_stream() {}
 
 }  // namespace fastlm::cpu::FASTLM_ISA
