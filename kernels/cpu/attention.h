@@ -96,6 +96,20 @@ struct Task {
   int64_t offset() const { return keys - queries; }  // query i sees keys up to i + offset
 };
 
+// Rows whose words are drawn together: a causal row sees fewer keys than the next ones.
+inline constexpr int64_t kDrawnRows = 16;
+
+// The words of dropout for queries from i on and keys from j on, as far as the last of some rows sees.
+inline void draw_band(const AttentionShape& p, const Task& task, int64_t i, int64_t queries, int64_t j,
+                      const Band& band, uint32_t* words) {
+  const int64_t step = band.causal ? kDrawnRows : queries;
+  for (int64_t r = 0; r < queries; r += step) {
+    const int64_t rows = queries - r < step ? queries - r : step;
+    draw_words(p.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i + r, rows, j,
+               band.visible(r + rows - 1), words + r * band.stride, band.stride);
+  }
+}
+
 // Whether query i sees no key.
 inline bool blind(const AttentionShape& p, const Task& task, int64_t i) {
   return p.causal ? i + task.offset() < 0 : task.keys == 0;
@@ -262,9 +276,7 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Task
       if (band.visible(queries - 1) == 0) break;
       multiply_scores<Units>(left, {scratch.k_columns + j * width, band.stride}, {scratch.scores, band.stride}, queries,
                              width, band);
-      if (shape.dropout_threshold)
-        draw_words(shape.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i, queries, j,
-                   band.visible(queries - 1), scratch.words, band.stride);
+      if (shape.dropout_threshold) draw_band(shape, task, i, queries, j, band, scratch.words);
       for (int64_t r = 0; r < queries; ++r) {
         if (j == 0) fetch_around<T>(p, task, next, i + r);
         advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
@@ -401,9 +413,7 @@ inline void backward_tile(const AttentionBackward& p, const Task& task, const Ta
       left_rows<T, Units>(rows_of<T>(p.grad_out, task.head, task.first_query + i), queries, width, s.grad_out_left);
   multiply_scores<Units>(q, {s.k_columns, stride}, {s.weights, stride}, queries, width, band);
   multiply_scores<Units>(grad_out, {s.v_columns, stride}, {s.grad_scores, stride}, queries, width, band);
-  if (shape.dropout_threshold)
-    draw_words(shape.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i, queries, j,
-               band.visible(queries - 1), s.words, stride);
+  if (shape.dropout_threshold) draw_band(shape, task, i, queries, j, band, s.words);
   const float* const lse = p.lse + task.head * p.lse_stride + task.first_query + i;
   for (int64_t r = 0; r < queries; ++r) {
     if (j == 0) fetch_around<T>(p, task, next, i + r);
