@@ -99,7 +99,7 @@ def _row_goals() -> Iterator[Goal]:
 def _scaling_goals() -> Iterator[Goal]:
     def rates(dtype: str, one: str, other: str) -> Callable[[Results], float]:
         group = f"encoder step by size and threads {dtype}"
-        return lambda r: r.rate(group, f"{one}-{dtype}") / r.rate(group, f"{other}-{dtype}")
+        return lambda r: r.rate(group, f"{one}-{dtype}-fastlm") / r.rate(group, f"{other}-{dtype}-fastlm")
 
     for tokens in ("1k", "16k", "64k"):
         ratio = rates("bf16", f"{tokens}-2_threads", "4k-2_threads")
