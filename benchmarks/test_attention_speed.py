@@ -1,8 +1,8 @@
 """attention on sentences of real lengths and on dense blocks of 256, beside PyTorch's own ways.
 
-Peers: scaled_dot_product_attention padded to the longest sentence, and called once per sentence. ``causal`` and
-``dropout`` are our op with that option. Flops count what is needed, not the padding: 4 sum(L^2) H D forward and two and
-a half times that backward; a causal mask halves the sum.
+``full`` is our op, ``causal`` and ``dropout`` with that option, ``reference`` its specification in PyTorch. Peers:
+scaled_dot_product_attention padded to the longest sentence, and called once per sentence. Flops count what is needed,
+not the padding: 4 sum(L^2) H D forward and two and a half times that backward; a causal mask halves the sum.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ class Packed:
     def dropout(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return self.full(q, k, v, dropout_p=0.1, dropout_seed=1)
 
+    def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.full(q, k, v, backend="reference")
+
     def sdpa_padded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if bool(self.real.all()):
             shape = (len(self.lengths), self.longest, *q.shape[1:])
@@ -73,7 +76,7 @@ def verify(provider: str, small: Packed, qkv: Tensor) -> list[Deviation]:
     return check_against_fp64(function, peer, list(qkv[: small.tokens].unbind(1)), names="out q k v")
 
 
-@pytest.mark.parametrize("provider", ["full", "causal", "dropout", "sdpa_padded", "sdpa_looped"])
+@pytest.mark.parametrize("provider", ["full", "causal", "dropout", "reference", "sdpa_padded", "sdpa_looped"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_attention(
