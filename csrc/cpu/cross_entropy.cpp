@@ -60,7 +60,8 @@ Tensor cross_entropy_backward(const Tensor& grad_row_loss, const Tensor& given, 
   params.lse = static_cast<const double*>(lse.const_data_ptr());
   params.lse_stride = lse.stride(0);
   params.grad_logits = grad.mutable_data_ptr();
-  params.stream = should_stream(grad);
+  // Of 16-bit gradients the exponentials take as long as memory does, and stores around the caches add to them.
+  params.stream = should_stream(grad) && grad.scalar_type() == ScalarType::Float;
   cpu::for_rows(parallel_for, kernels().cross_entropy_backward[dtype], params);
   return grad;
 }

@@ -6,6 +6,9 @@
 
 namespace fastlm::cpu::FASTLM_ISA {
 
+// Elements that are fetched ahead of their use: a processor's own prefetching ends at pages of 4 KiB.
+inline constexpr int64_t kAhead = 1024;
+
 enum class RowKind { kScored, kIgnored, kOutOfRange };
 
 inline int64_t target_of(const CrossEntropyTargets& targets, int64_t row) { return targets.data[row * targets.stride]; }
@@ -30,15 +33,16 @@ inline float value_at(Source x, int64_t i) {
 // With kKeep the exponentials go to e, and behind them each chunk's maximum, to which they are relative.
 template <class T, bool kKeep = false, class Source>
 inline RowLoss row_loss(Source x, int64_t n, int64_t target, float smoothing, float* e = nullptr) {
+  constexpr bool kInPairs = std::is_pointer_v<Source> && !kKeep;  // whose order of lanes is not that of memory
   OnlineSum state;
   double total = 0.0;
   for (int64_t begin = 0; begin < n; begin += kChunk) {
     Sum values;
-    state = accumulate<T>(state, x + begin, n - begin < kChunk ? n - begin : kChunk, Unscaled{}, KeepAll{},
-                          [&](int64_t i, auto lanes, int slot, Vec value, Vec exponential) {
-                            if (smoothing != 0.0f) values.slots[slot] = values.slots[slot] + value;
-                            if constexpr (kKeep) store(e + begin + i, exponential, lanes);
-                          });
+    state = accumulate<T, kInPairs>(state, x + begin, n - begin < kChunk ? n - begin : kChunk, Unscaled{}, KeepAll{},
+                                    [&](int64_t i, auto lanes, int slot, auto value, auto exponential) {
+                                      if (smoothing != 0.0f) values.add(slot, value);
+                                      if constexpr (kKeep) store(e + begin + i, exponential, lanes);
+                                    });
     if constexpr (kKeep) e[n + begin / kChunk] = state.maximum;
     total += values.total();
   }
@@ -71,24 +75,27 @@ void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t 
   }
 }
 
-// grad[i] = g (probability(i, lanes) - wanted[i]) for n columns, where wanted is s / classes, and 1 - s more at the
-// target, which may lie outside them.
-template <class T, class Probability>
-inline void write_gradient(T* grad, int64_t n, int64_t target, float g, float smoothing, int64_t classes, bool stream,
-                           Probability&& probability) {
-  const double uniform = smoothing / static_cast<double>(classes);
-  // A window over `wanted` around the target, for the one vector that holds it. Correcting the target afterwards would
-  // read a streamed line back from memory.
-  float wanted[2 * kWidth];
-  for (float& value : wanted) value = static_cast<float>(-uniform);
-  wanted[kWidth] = static_cast<float>(smoothing - 1.0 - uniform);
-  for_each_vector_to(grad, n, stream, [&](int64_t i, auto lanes, int) {
-    const int64_t lane = target - i;
-    const bool here = lane >= 0 && lane < kWidth;
-    const Vec minus_wanted = load(wanted + (here ? kWidth - lane : 0), Whole{});
-    store(grad + i, splat(g) * (probability(i, read(lanes)) + minus_wanted), lanes);
-  });
-}
+// -g times the target's distribution: uniformly s / classes, and 1 - s more at the target.
+class MinusWanted {
+ public:
+  MinusWanted(int64_t target, float g, float smoothing, int64_t classes) : target_(target) {
+    const double uniform = smoothing / static_cast<double>(classes);
+    for (float& value : window_) value = static_cast<float>(-g * uniform);
+    elsewhere = load(window_, Whole{});
+    window_[kWidth] = static_cast<float>(g * (smoothing - 1.0 - uniform));
+  }
+  bool is_near(int64_t i, int64_t columns) const {
+    return static_cast<uint64_t>(target_ - i) < static_cast<uint64_t>(columns);
+  }
+  // Correcting the target after the row was written would read a streamed line back from memory.
+  Vec at(int64_t i) const { return is_near(i, kWidth) ? load(window_ + kWidth - (target_ - i), Whole{}) : elsewhere; }
+
+  Vec elsewhere;
+
+ private:
+  int64_t target_;
+  float window_[2 * kWidth];  // around the target
+};
 
 // A probability is exp(x - lse). lse is subtracted as two floats: rounded to one, a large lse would scale every
 // probability of the row.
@@ -96,9 +103,22 @@ template <class T>
 inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g, double lse, float smoothing,
                          bool stream) {
   const float high = static_cast<float>(lse);
-  const Vec lse_high = splat(high), lse_low = splat(static_cast<float>(lse - high));
-  write_gradient(grad, n, target, g, smoothing, n, stream,
-                 [&](int64_t i, auto lanes) { return exp<T>(load(x + i, lanes) - lse_high - lse_low); });
+  const Vec lse_high = splat(high), lse_low = splat(-kLog2E * static_cast<float>(lse - high));
+  const MinusWanted minus_wanted(target, g, smoothing, n);
+  const auto write = [&](int64_t i, auto lanes, Vec minus) {
+    const auto probability = exp2<T>(fma(load(x + i, read(lanes)) - lse_high, splat(kLog2E), lse_low));
+    store(grad + i, fma(probability, splat(g), minus), lanes);
+  };
+  for_each_pair_to(grad, n, stream, [&](int64_t i, auto lanes, int) {
+    prefetch(x + i + kAhead);
+    if constexpr (std::is_same_v<decltype(read(lanes)), Paired>) {
+      if (!minus_wanted.is_near(i, 2 * kWidth)) return write(i, lanes, minus_wanted.elsewhere);
+      write(i, single(lanes), minus_wanted.at(i));
+      write(i + kWidth, single(lanes), minus_wanted.at(i + kWidth));
+    } else {
+      write(i, lanes, minus_wanted.at(i));
+    }
+  });
 }
 
 template <class T>

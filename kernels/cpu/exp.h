@@ -33,6 +33,30 @@ inline __attribute__((always_inline)) Vec exp(Vec x) {
   return times_pow2(p, n, x, -0x1.5d589ep+6f);
 }
 
+inline constexpr float kLog2E = 0x1.715476p+0f;
+
+// 2^t with less work than exp: with t = kLog2E x, rounded, it is exp(x) up to |x| 2^-24 more, which is little beside
+// the largest of a row, 1. The polynomial is 2^f on 0 <= f <= 1, exact at both ends, so that nothing jumps between a
+// power of two and the values just below it; degree 5, 1.6e-7, or degree 4, 3.5e-6. From t = 128 on the result is not
+// finite.
+template <class T>
+inline __attribute__((always_inline)) Vec exp2(Vec t) {
+  constexpr bool kWide = std::is_same_v<T, float>;
+  const Vec f = fraction(t);
+  Vec p = splat(kWide ? 0x1.eca6f0p-10f : 0x1.bc31dap-7f);
+  if constexpr (kWide) p = fma(p, f, splat(0x1.269deep-7f));
+  p = fma(p, f, splat(kWide ? 0x1.c94440p-5f : 0x1.aa3fcap-5f));
+  p = fma(p, f, splat(kWide ? 0x1.ebd8a0p-3f : 0x1.ee5884p-3f));
+  p = fma(p, f, splat(kWide ? 0x1.62e4c8p-1f : 0x1.62d51cp-1f));
+  p = fma(p, f, splat(1.0f));
+  return times_pow2_floor(p, t);
+}
+
+template <class T>
+inline __attribute__((always_inline)) Pair exp2(Pair t) {
+  return {exp2<T>(t.first), exp2<T>(t.second)};
+}
+
 inline float exp(float x) { return reduce_max(exp<float>(splat(x))); }
 
 }  // namespace fastlm::cpu::FASTLM_ISA

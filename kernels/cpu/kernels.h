@@ -268,6 +268,10 @@ template <class Params>
 int64_t scratch_floats(const Params& params) {
   return params.cols + (params.cols + kChunk - 1) / kChunk;
 }
+// Two rows of exponentials, the first up to a whole cache line.
+inline int64_t scratch_floats(const SoftmaxForward& params) {
+  return 2 * (params.cols + (params.cols + kChunk - 1) / kChunk) + 16;
+}
 // A row and its dropout, each up to a whole block.
 inline int64_t scratch_floats(const LayerNormForward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
 inline int64_t scratch_floats(const LayerNormBackward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
@@ -294,8 +298,9 @@ struct KernelTable {
   RowsKernel<AddColumns> add_columns[kDTypes];
   RowsKernel<Adam> adam;
   RowsKernel<Squares> squares;
-  // The exponential that the kernels of each type use, so that its error can be measured.
+  // The exponentials that the kernels of each type use, so that their error can be measured.
   void (*exp[kDTypes])(const float* x, float* y, int64_t n);
+  void (*exp2[kDTypes])(const float* t, float* y, int64_t n);
 };
 
 }  // namespace fastlm::cpu

@@ -3,8 +3,10 @@
 
 namespace fastlm::cpu::FASTLM_ISA {
 
-struct Whole {};     // all lanes
-struct Streamed {};  // all lanes, stored around the caches to an aligned address
+struct Whole {};           // all lanes
+struct Streamed {};        // all lanes, stored around the caches to an aligned address
+struct Paired {};          // all lanes of two vectors, as a Pair
+struct PairedStreamed {};  // the same, stored around the caches to an aligned address
 struct Tail {
   int count;  // the first `count` lanes, 0 < count < kWidth
 };
@@ -13,6 +15,12 @@ struct Tail {
 inline Whole read(Streamed) { return {}; }
 inline Whole read(Whole) { return {}; }
 inline Tail read(Tail tail) { return tail; }
+inline Paired read(Paired) { return {}; }
+inline Paired read(PairedStreamed) { return {}; }
+
+// One of the two vectors.
+inline Whole single(Paired) { return {}; }
+inline Streamed single(PairedStreamed) { return {}; }
 
 template <class T>
 inline void copy_tail(T* to, const T* from, Tail tail) {

@@ -18,13 +18,9 @@ inline Vec load(Biased<T> row, Lanes lanes) {
   return load(row.x, lanes) + load(row.bias, lanes);
 }
 
-template <class Source>
-inline float largest(Source x, int64_t n) {
-  Maximum maximum;
-  for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
-    maximum.slots[slot] = max(only(load(x + i, lanes), lanes, -INFINITY), maximum.slots[slot]);
-  });
-  return maximum.total();
+template <class T>
+inline const T* address(Biased<T> row) {
+  return row.x;
 }
 
 inline bool is_nan(double a) { return a != a; }  // std::isnan would be a symbol outside this namespace
@@ -46,10 +42,13 @@ template <class T>
 inline void kept_gradient(const float* e, T* grad, int64_t n, int64_t target, float g, const RowLoss& row,
                           float smoothing) {
   const float inverse = static_cast<float>(1.0 / row.sum);
+  const MinusWanted minus_wanted(target, g, smoothing, n);
   for (int64_t begin = 0, chunk = 0; begin < n; begin += kChunk, ++chunk) {
     const Vec factor = splat(inverse * rescale(e[n + chunk], row.maximum, Unscaled{}));
-    write_gradient(grad + begin, n - begin < kChunk ? n - begin : kChunk, target - begin, g, smoothing, n, false,
-                   [&](int64_t i, auto lanes) { return load(e + begin + i, lanes) * factor; });
+    for_each_vector(n - begin < kChunk ? n - begin : kChunk, [&](int64_t i, auto lanes, int) {
+      const Vec probability = load(e + begin + i, lanes) * factor;
+      store(grad + begin + i, fma(probability, splat(g), minus_wanted.at(begin + i)), lanes);
+    });
   }
 }
 

@@ -15,6 +15,11 @@ void exp_array(const float* x, float* y, int64_t n) {
   for_each_vector(n, [&](int64_t i, auto lanes, int) { store(y + i, exp<T>(load(x + i, lanes)), lanes); });
 }
 
+template <class T>
+void exp2_array(const float* t, float* y, int64_t n) {
+  for_each_vector(n, [&](int64_t i, auto lanes, int) { store(y + i, exp2<T>(load(t + i, lanes)), lanes); });
+}
+
 #define FASTLM_STRING_(name) #name
 #define FASTLM_STRING(name) FASTLM_STRING_(name)
 #define FASTLM_PER_DTYPE(kernel) {&kernel<float>, &kernel<BFloat16>, &kernel<Half>}
@@ -46,6 +51,7 @@ const KernelTable kTable = {
     &adam,
     &squares,
     FASTLM_PER_DTYPE(exp_array),
+    FASTLM_PER_DTYPE(exp2_array),
 };
 
 }  // namespace fastlm::cpu::FASTLM_ISA

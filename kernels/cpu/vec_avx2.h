@@ -7,6 +7,9 @@ namespace fastlm::cpu::FASTLM_ISA {
 
 using Vec = __m256;
 using Keep = __m256;  // all bits of a lane set = keep
+struct Pair {
+  Vec first, second;
+};
 inline constexpr int kWidth = 8;
 inline constexpr bool kFused = true;
 inline constexpr int kTileRows = 6, kTileVectors = 2;  // 12 sums, 2 operands and a broadcast in 16 registers
@@ -29,6 +32,11 @@ inline Vec times_pow2(Vec a, Vec n, Vec x, float limit) {
   return _mm256_and_ps(enough, a * _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
 
+inline Vec fraction(Vec a) { return a - _mm256_floor_ps(a); }
+inline Vec times_pow2_floor(Vec a, Vec t) {
+  const Vec n = _mm256_floor_ps(_mm256_min_ps(splat(128.0f), t));  // at 128 the exponent is infinity's
+  return times_pow2(a, n, t, -126.0f);
+}
 inline float reduce_add(Vec a) {
   __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   b = _mm_add_ps(b, _mm_movehl_ps(b, b));
@@ -85,6 +93,25 @@ template <class T>
 inline void store(T* p, Vec a, Streamed) {
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow(T{}, a));
 }
+
+using Int16s = __m256i;
+template <class T>
+inline Int16s load_int16s(const T* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline Int16s min_int16s(Int16s a, Int16s b) { return _mm256_min_epi16(a, b); }
+inline Int16s max_int16s(Int16s a, Int16s b) { return _mm256_max_epi16(a, b); }
+template <class T>
+inline Vec widen_low(T, Int16s a) {
+  return widen(T{}, _mm256_castsi256_si128(a));
+}
+template <class T>
+inline Vec widen_high(T, Int16s a) {
+  return widen(T{}, _mm256_extracti128_si256(a, 1));
+}
+
+template <class T>
+inline constexpr bool kPairs = false;
 
 inline Keep load_keep(const uint8_t* p, Whole) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));

@@ -7,6 +7,9 @@ namespace fastlm::cpu::FASTLM_ISA {
 
 using Vec = __m512;
 using Keep = __mmask16;
+struct Pair {
+  Vec first, second;
+};
 inline constexpr int kWidth = 16;
 inline constexpr bool kFused = true;
 inline constexpr int kTileRows = 6, kTileVectors = 4;  // 24 sums, 4 operands and a broadcast in 32 registers
@@ -22,6 +25,8 @@ inline Vec only(Vec a, Tail tail, float otherwise) { return select(tail_mask(tai
 inline Vec times_pow2(Vec a, Vec n, Vec x, float limit) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, splat(limit), _CMP_NLT_UQ), a, n);
 }
+inline Vec fraction(Vec a) { return _mm512_reduce_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+inline Vec times_pow2_floor(Vec a, Vec t) { return _mm512_scalef_ps(a, t); }
 inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a); }
 inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a); }
 
@@ -69,6 +74,44 @@ inline void store(T* p, Vec a, Tail tail) {
 template <class T>
 inline void store(T* p, Vec a, Streamed) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow(T{}, a));
+}
+
+template <class T>
+inline constexpr bool kPairs = false;
+#ifdef FASTLM_NATIVE_BF16
+template <>
+inline constexpr bool kPairs<BFloat16> = true;
+inline Pair load(const BFloat16* p, Paired) {
+  const __m512i bits = _mm512_loadu_si512(p);
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)),
+          _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+inline __m512i narrow(Pair a) {
+  const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(a.second, a.first));
+  const __m512i even = _mm512_cvtepu16_epi32(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  const __m512i odd = _mm512_slli_epi32(_mm512_add_epi32(even, _mm512_set1_epi32(16)), 16);
+  return _mm512_permutexvar_epi16(_mm512_or_si512(even, odd), halves);
+}
+inline void store(BFloat16* p, Pair a, Paired) { _mm512_storeu_si512(p, narrow(a)); }
+inline void store(BFloat16* p, Pair a, PairedStreamed) {
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), narrow(a));
+}
+#endif
+
+using Int16s = __m512i;
+template <class T>
+inline Int16s load_int16s(const T* p) {
+  return _mm512_loadu_si512(p);
+}
+inline Int16s min_int16s(Int16s a, Int16s b) { return _mm512_min_epi16(a, b); }
+inline Int16s max_int16s(Int16s a, Int16s b) { return _mm512_max_epi16(a, b); }
+template <class T>
+inline Vec widen_low(T, Int16s a) {
+  return widen(T{}, _mm512_castsi512_si256(a));
+}
+template <class T>
+inline Vec widen_high(T, Int16s a) {
+  return widen(T{}, _mm512_extracti64x4_epi64(a, 1));
 }
 
 inline Keep load_keep(const uint8_t* p, Whole) {

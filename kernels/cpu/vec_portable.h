@@ -2,11 +2,15 @@
 //
 // Every instruction set offers the same words: Vec, Keep, kWidth, kFused (fma rounds once); splat, fma, sqrt, max (b
 // where either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x <
-// limit; NaN is not below), reduce_add, reduce_max; load (absent lanes 0) and store of float, BFloat16 and Half,
+// limit; NaN is not below), fraction (a - floor(a), NaN or 0 where a is infinite) and times_pow2_floor (a 2^floor(t); 0
+// or denormal where t < -126, 0 even with a NaN from fraction(-infinity); not finite where t >= 128), reduce_add,
+// reduce_max; Int16s (2 kWidth of them) with load_int16s, min_int16s, max_int16s, widen_low and widen_high (half of the
+// 16-bit floats in them); load (absent lanes 0) and store of float, BFloat16 and Half,
 // rounding to nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, store_words,
 // count_from (n, n + 1, ...), exclusive_or, multiply_wide (low halves of the products, and the high ones),
 // store_interleaved (lane i of four words to p[4 i]), at_least (which words in memory are not below a limit); transpose
-// (kWidth vectors as a square); prefetch, end_stream.
+// (kWidth vectors as a square); prefetch, end_stream; Pair, and kPairs<T>: loading and storing T as Pairs, in an order
+// of lanes that only the two know, is cheaper than as single vectors.
 #pragma once
 
 #include "kernels/cpu/lanes.h"
@@ -21,6 +25,9 @@ typedef int32_t Ints __attribute__((vector_size(16)));
 typedef uint32_t Bits __attribute__((vector_size(16)));
 typedef uint16_t Shorts __attribute__((vector_size(8)));
 using Keep = Ints;  // all bits of a lane set = keep
+struct Pair {
+  Vec first, second;
+};
 
 inline Vec splat(float a) { return Vec{a, a, a, a}; }
 inline Bits splat_bits(uint32_t a) { return Bits{a, a, a, a}; }
@@ -38,6 +45,15 @@ inline Vec times_pow2(Vec a, Vec n, Vec x, float limit) {
   // Adding 1.5 * 2^23 leaves n in the low bits, where the exponent's bias joins it.
   const Ints whole = (Ints)(n + splat(12582912.0f)) - 0x4b400000;
   return (Vec)(~(x < splat(limit)) & (Ints)(a * (Vec)((whole + 127) << 23)));
+}
+inline Vec floor(Vec a) {  // of values below 2^22 in size
+  const Vec magic = splat(12582912.0f), nearest = (a + magic) - magic;
+  return select(nearest > a, nearest - splat(1.0f), nearest);
+}
+inline Vec fraction(Vec a) { return a - floor(a); }
+inline Vec times_pow2_floor(Vec a, Vec t) {
+  const Vec n = floor(select(t > splat(128.0f), splat(128.0f), t));  // at 128 the exponent is infinity's
+  return times_pow2(a, n, t, -126.0f);
 }
 inline float reduce_add(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 inline float reduce_max(Vec a) {
@@ -106,6 +122,31 @@ template <class T>
 inline void store(T* p, Vec a, Streamed) {  // no portable store goes around the caches
   store(p, a, Whole{});
 }
+
+typedef int16_t Int16s __attribute__((vector_size(16)));
+template <class T>
+inline Int16s load_int16s(const T* p) {
+  Int16s a;
+  std::memcpy(&a, p, sizeof a);
+  return a;
+}
+inline Int16s min_int16s(Int16s a, Int16s b) { return ((a < b) & a) | (~(a < b) & b); }
+inline Int16s max_int16s(Int16s a, Int16s b) { return ((a > b) & a) | (~(a > b) & b); }
+template <class T>
+inline Vec widen_low(T, Int16s a) {
+  Shorts half;
+  std::memcpy(&half, &a, sizeof half);
+  return widen(T{}, half);
+}
+template <class T>
+inline Vec widen_high(T, Int16s a) {
+  Shorts half;
+  std::memcpy(&half, reinterpret_cast<const char*>(&a) + sizeof half, sizeof half);
+  return widen(T{}, half);
+}
+
+template <class T>
+inline constexpr bool kPairs = false;
 
 inline Keep load_keep(const uint8_t* p, Whole) { return Ints{p[0], p[1], p[2], p[3]} != 0; }
 inline Keep load_keep(const uint8_t* p, Tail tail) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -64,15 +65,23 @@ void require(bool condition, const char* isa, const char* what, double value) {
   std::exit(1);
 }
 
-// A row-major matrix in a heap block of exactly its size, `pad` elements into it, so that nothing is aligned and one
-// element too many is a fault.
+struct FreeAligned {
+  void operator()(void* p) const { ::operator delete[](p, std::align_val_t{64}); }
+};
+
+// A row-major matrix in a heap block of exactly its size, `pad` elements into it, so that one element too many is a
+// fault, and nothing is aligned unless pad is 0.
 template <class T>
 struct Matrix {
   int64_t rows, cols, stride;
-  std::unique_ptr<T[]> block;
+  std::unique_ptr<T[], FreeAligned> block;
   T* data;
   Matrix(int64_t rows, int64_t cols, int64_t stride, int64_t pad = 1)
-      : rows(rows), cols(cols), stride(stride), block(new T[pad + (rows - 1) * stride + cols]), data(&block[pad]) {}
+      : rows(rows),
+        cols(cols),
+        stride(stride),
+        block(new (std::align_val_t{64}) T[pad + (rows - 1) * stride + cols]),
+        data(block.get() + pad) {}
   T* row(int64_t r) { return data + r * stride; }
 };
 
@@ -121,13 +130,14 @@ RowLayout layout_of(int64_t rows, int64_t stride) {
 }
 
 template <class T>
-void check_softmax(const KernelTable& table, int64_t n, bool masked, bool stream) {
+void check_softmax(const KernelTable& table, int64_t n, bool masked, bool stream, bool aligned) {
   constexpr int64_t kRows = 5;
-  Matrix<T> x(kRows, n, n + 3), out(kRows, n, n), grad(kRows, n, n);
+  const int64_t pad = aligned ? 0 : 1;
+  Matrix<T> x(kRows, n, n + 3), out(kRows, n, n, pad), grad(kRows, n, n, pad);
   std::unique_ptr<uint8_t[]> mask(new uint8_t[n]);  // the same for every row
   for (int64_t i = 0; i < n; ++i) mask[i] = (i * 7) % 3 != 0;
   for (int64_t r = 0; r < kRows; ++r)
-    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 31 + i * 17) % 64) - 40);
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 31 + i * 17) % 64 + 8 * (i / kChunk)) - 40);
   SoftmaxForward forward{};
   forward.rows = kRows, forward.cols = n, forward.x = x.data, forward.x_rows = layout_of(kRows, x.stride);
   forward.mask = masked ? mask.get() : nullptr, forward.mask_rows = layout_of(kRows, 0);
@@ -589,8 +599,10 @@ void check_type(const KernelTable& table) {
   // Below, at and beyond one vector of each width, one unrolled pass, one chunk, several chunks.
   for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 33, 63, 64, 65, 257, 2047, 2048, 2049, 4500}) {
     for (const bool stream : {false, true}) {
-      check_softmax<T>(table, n, false, stream);
-      check_softmax<T>(table, n, true, stream);
+      for (const bool aligned : {false, true}) {
+        check_softmax<T>(table, n, false, stream, aligned);
+        check_softmax<T>(table, n, true, stream, aligned);
+      }
       check_cross_entropy<T>(table, n, stream);
     }
     for (const bool biased : {false, true})
@@ -603,15 +615,16 @@ void check_type(const KernelTable& table) {
 struct ExpError {
   double ulps = 0.0, relative = 0.0;
 };
-ExpError exp_error(const KernelTable& table, int type) {
+template <class Exact>
+ExpError exp_error(void (*exp)(const float*, float*, int64_t), double from, double to, Exact exact_of) {
   ExpError worst;
   std::vector<float> x(4096), y(4096);
   for (int64_t start = 0; start < 1 << 19; start += 4096) {
     for (int64_t i = 0; i < 4096; ++i)
-      x[i] = static_cast<float>(-87.33 + 175.3 * static_cast<double>(start + i) / (1 << 19));
-    table.exp[type](x.data(), y.data(), 4096);
+      x[i] = static_cast<float>(from + (to - from) * static_cast<double>(start + i) / (1 << 19));
+    exp(x.data(), y.data(), 4096);
     for (int64_t i = 0; i < 4096; ++i) {
-      const double exact = std::exp(static_cast<double>(x[i]));
+      const double exact = exact_of(static_cast<double>(x[i]));
       const float rounded = static_cast<float>(exact);
       const double ulp = static_cast<double>(std::nextafterf(rounded, INFINITY)) - rounded;
       worst.ulps = std::fmax(worst.ulps, std::fabs(y[i] - exact) / ulp);
@@ -630,11 +643,33 @@ void check_exp(const KernelTable& table) {
     require(y[2] == 0.0f && y[4] == 0.0f && y[5] == 0.0f, table.isa, "exp far below zero", y[5]);
     require(std::isnan(y[3]), table.isa, "exp(NaN)", y[3]);
   }
-  const ExpError wide = exp_error(table, 0), narrow = exp_error(table, 1);
+  const auto exact = [](double x) { return std::exp(x); };
+  const ExpError wide = exp_error(table.exp[0], -87.33, 87.97, exact);
+  const ExpError narrow = exp_error(table.exp[1], -87.33, 87.97, exact);
   std::printf("%s: exp max error %.3f ulp for float, %.2e relative for 16-bit types\n", table.isa, wide.ulps,
               narrow.relative);
   require(wide.ulps <= 2.5, table.isa, "exp for float, ulp", wide.ulps);
   require(narrow.relative <= 4e-6, table.isa, "exp for 16-bit types, relative", narrow.relative);
+}
+
+void check_exp2(const KernelTable& table) {
+  const float special[] = {0.0f,   -0.0f,   -1.0f, -126.0f,  127.0f, -INFINITY,
+                           -1e30f, -150.0f, NAN,   INFINITY, 128.0f, 1e30f};
+  for (int type = 0; type < kDTypes; ++type) {
+    float y[12];
+    table.exp2[type](special, y, 12);
+    for (int i = 0; i < 5; ++i) require(y[i] == std::exp2(special[i]), table.isa, "exp2 of a whole number", special[i]);
+    for (int i = 5; i < 8; ++i) require(y[i] == 0.0f, table.isa, "exp2 far below zero", special[i]);
+    require(std::isnan(y[8]), table.isa, "exp2(NaN)", y[8]);
+    for (int i = 9; i < 12; ++i) require(!std::isfinite(y[i]), table.isa, "exp2 out of range", special[i]);
+  }
+  const auto exact = [](double t) { return std::exp2(t); };
+  const ExpError wide = exp_error(table.exp2[0], -126.0, 127.99, exact);
+  const ExpError narrow = exp_error(table.exp2[1], -126.0, 127.99, exact);
+  std::printf("%s: exp2 max error %.3f ulp for float, %.2e relative for 16-bit types\n", table.isa, wide.ulps,
+              narrow.relative);
+  require(wide.ulps <= 2.5, table.isa, "exp2 for float, ulp", wide.ulps);
+  require(narrow.relative <= 4e-6, table.isa, "exp2 for 16-bit types, relative", narrow.relative);
 }
 
 // Every 16-bit pattern through a load and a store: with y = (1, 1) and grad_y = (v, -v) the dot product vanishes and
@@ -661,6 +696,7 @@ void check_conversions(const KernelTable& table) {
 // Nothing to deal to threads.
 void check_single_values(const KernelTable& table) {
   check_exp(table);
+  check_exp2(table);
   check_conversions<BFloat16>(table);
   check_conversions<Half>(table);
 }

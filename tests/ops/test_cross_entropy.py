@@ -122,6 +122,32 @@ def test_extremes_give_what_fp64_gives(values: list[float], family: str) -> None
         torch.testing.assert_close(logits.grad.double(), exact_logits.grad, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("place", [0, 70, 399])
+def test_extremes_in_long_rows(place: int, value: float, dtype: torch.dtype, family: str) -> None:
+    logits = torch.randn(3, 400).to(dtype)
+    logits[1, place] = value
+    targets = torch.tensor([1, 2, 3])
+    loss = ops.cross_entropy(logits, targets, reduction="none", backend=family)
+    exact = F.cross_entropy(logits.double(), targets, reduction="none")
+    torch.testing.assert_close(loss.double(), exact, equal_nan=True, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
+def test_long_rows_of_one_sign(sign: int, dtype: torch.dtype, family: str) -> None:
+    # The exponential overflows unless the maximum is right; of each row the loss is nearly 0.
+    logits = sign * torch.arange(1.0, 401.0).roll(150).expand(2, -1).to(dtype)
+    targets = logits.float().argmax(-1)
+    check_against_fp64(
+        lambda x: ops.cross_entropy(x, targets, reduction="none", backend=family),
+        lambda x: F.cross_entropy(x, targets, reduction="none"),
+        [logits],
+        names="loss logits",
+    )
+
+
 @pytest.mark.parametrize("layout", ["last_dim_strided", "transposed", "row_padded", "unaligned"])
 def test_layouts_give_the_bits_of_the_contiguous_copy(layout: str, family: str) -> None:
     logits, targets = torch.randn(6, 33), some_targets(6, 33)

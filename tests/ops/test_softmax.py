@@ -90,6 +90,25 @@ def test_extremes_give_what_fp64_gives(values: list[float], family: str) -> None
     assert y[1].isfinite().all()  # the neighbour is untouched
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
+def test_long_rows_of_one_sign(sign: int, dtype: torch.dtype, family: str) -> None:
+    x = sign * torch.arange(1.0, 401.0).roll(150).expand(2, -1).to(dtype)  # exp overflows unless the maximum is right
+    check_against_fp64(lambda x: ops.softmax(x, backend=family), lambda x: peer(x, None, 1.0), [x], names="softmax x")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("place", [0, 70, 399])
+def test_extremes_in_long_rows(place: int, value: float, dtype: torch.dtype, family: str) -> None:
+    x = torch.randn(3, 400).to(dtype)
+    x[1, place] = value
+    y = ops.softmax(x, backend=family)
+    exact = torch.softmax(x.double(), -1)
+    assert torch.equal(y.isnan(), exact.isnan())
+    assert torch.equal(y == 0, exact == 0)
+
+
 @pytest.mark.parametrize("layout", ["last_dim_strided", "transposed", "row_padded", "unaligned"])
 def test_layouts_give_the_bits_of_the_contiguous_copy(layout: str, family: str) -> None:
     x = torch.randn(6, 5, 33)
@@ -126,6 +145,21 @@ def test_same_bits_every_time(family: str) -> None:
     first = run()
     for _ in range(20):
         assert all(torch.equal(a, b) for a, b in zip(run(), first, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_same_bits_for_any_number_of_threads(dtype: torch.dtype) -> None:
+    # Each thread writes its rows beside the arithmetic of the next; outputs of 8 MiB are written around the caches.
+    x = (torch.randn(160, 30_000) * 3).to(dtype)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(ops.softmax(x, backend="native"))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 def test_gradcheck_of_the_reference() -> None:
