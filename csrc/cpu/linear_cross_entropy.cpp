@@ -28,7 +28,7 @@ struct Head {
   Tensor targets;
   int64_t ignore_index;
   double label_smoothing;
-  int64_t chunk_bytes;
+  int64_t chunk_logits;
 };
 
 struct Wanted {
@@ -73,10 +73,9 @@ int64_t padded(int64_t rows, int64_t step) {
   return ceil_div(rows, step) * step;
 }
 
-// Rows in a chunk: as many as chunk_bytes of logits hold, but no fewer than kLeastRows, and about the same in every
-// chunk.
-int64_t rows_in_chunk(int64_t rows, int64_t step, int64_t logits_bytes, int64_t chunk_bytes) {
-  const int64_t most = std::max(kLeastRows, chunk_bytes / logits_bytes / step * step);
+// Rows in a chunk: as many as have chunk_logits, but no fewer than kLeastRows, and about the same in every chunk.
+int64_t rows_in_chunk(int64_t rows, int64_t step, int64_t classes, int64_t chunk_logits) {
+  const int64_t most = std::max(kLeastRows, chunk_logits / classes / step * step);
   return padded(ceil_div(rows, ceil_div(rows, most)), step);
 }
 
@@ -212,9 +211,8 @@ Results walk(const Head& head, const Wanted& wanted, const Tensor* grad_row_loss
   const auto rows = static_cast<int64_t>(counted.rows.size());
   Results results = new_results(head, wanted, rows > 0);
   if (rows == 0) return results;
-  const int64_t logits_bytes = head.weight.size(0) * static_cast<int64_t>(head.weight.element_size());
   const int64_t step = row_step(head.hidden.scalar_type());
-  const int64_t size = rows_in_chunk(rows, step, logits_bytes, head.chunk_bytes);
+  const int64_t size = rows_in_chunk(rows, step, head.weight.size(0), head.chunk_logits);
   const Chunk buffers = new_chunk(head, size);
   const Tensor weight_t = transposed(head.weight);
   for (int64_t first = 0; first < rows; first += size) {
@@ -246,7 +244,7 @@ Results walk_in_supported_dtype(Head head, const Wanted& wanted, const Tensor* g
 
 // ---- registered ----------------------------------------------------------------------------------------------------
 Head checked(const Tensor& hidden, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& targets,
-             int64_t ignore_index, double label_smoothing, int64_t chunk_bytes) {
+             int64_t ignore_index, double label_smoothing, int64_t chunk_logits) {
   dtype_index("hidden", hidden);
   STD_TORCH_CHECK(hidden.dim() == 2, "hidden: shape ", to_string(hidden.sizes()), ", expected (N, d)");
   STD_TORCH_CHECK(weight.dim() == 2 && weight.size(0) > 0 && weight.size(1) == hidden.size(1), "weight: shape ",
@@ -266,14 +264,14 @@ Head checked(const Tensor& hidden, const Tensor& weight, const std::optional<Ten
           targets,
           ignore_index,
           label_smoothing,
-          chunk_bytes};
+          chunk_logits};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
     const Tensor& hidden, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& targets,
-    int64_t ignore_index, double label_smoothing, int64_t chunk_bytes, bool want_hidden, bool want_weight,
+    int64_t ignore_index, double label_smoothing, int64_t chunk_logits, bool want_hidden, bool want_weight,
     bool want_bias) {
-  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_bytes);
+  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_logits);
   Results results = walk_in_supported_dtype(head, {want_hidden, want_weight, want_bias}, nullptr);
   return {results.row_loss, results.row_correct, results.grad_hidden, results.grad_weight, results.grad_bias};
 }
@@ -282,9 +280,9 @@ std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_backward(const Tensor& g
                                                                  const Tensor& weight,
                                                                  const std::optional<Tensor>& bias,
                                                                  const Tensor& targets, int64_t ignore_index,
-                                                                 double label_smoothing, int64_t chunk_bytes,
+                                                                 double label_smoothing, int64_t chunk_logits,
                                                                  bool want_hidden, bool want_weight, bool want_bias) {
-  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_bytes);
+  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_logits);
   check_dtype("grad_row_loss", grad_row_loss, ScalarType::Float);
   check_sizes("grad_row_loss", grad_row_loss, {hidden.sizes().data(), 1});
   const Tensor dense_grad = torch::stable::contiguous(grad_row_loss);

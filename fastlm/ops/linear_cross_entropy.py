@@ -16,20 +16,20 @@ from fastlm.ops._checks import check_device, check_float, check_like, check_loss
 from fastlm.ops._summed_head import summed_head
 from fastlm.ops.cross_entropy import reduce_sum
 
-# Of logits that exist at once. More rows a chunk add up fewer partial weight gradients; with much more, 16,384 rows of
-# 30,000 classes would not fit into 256 MB, results included (benchmarks/test_head_speed.py).
-CHUNK_BYTES = 112 << 20
+# That exist at once. More rows a chunk add up fewer partial weight gradients; with twice as many, 16,384 rows of 30,000
+# classes would not fit into 256 MB, results included (benchmarks/test_head_speed.py).
+CHUNK_LOGITS = 25 << 20
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # hidden (N, d) and weight (V, d) of one dtype, last dims contiguous; bias (V,) of that dtype or None; targets (N,)
-# int64; all but hidden and weight contiguous. At most chunk_bytes of logits exist at a time, or a kernel's least chunk.
+# int64; all but hidden and weight contiguous. At most chunk_logits exist at a time, or a kernel's least chunk.
 # row_loss (N,) fp32, row_correct (N,) bool; ignored rows are not multiplied and give 0 and False; a target outside
 # [0, V) gives NaN and False. The forward's gradients are those of the sum of row_loss, the backward's those of the sum
 # of grad_row_loss * row_loss: contiguous, grad_hidden of hidden's dtype, grad_weight and grad_bias fp32, since they are
 # sums over all rows; (0,) where not wanted. The backward multiplies hidden by the weight again. scaled is factor * x in
 # another dtype, where factor is an fp32 scalar.
 _INPUTS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor targets"
-_OPTIONS = "int ignore_index, float label_smoothing, int chunk_bytes"
+_OPTIONS = "int ignore_index, float label_smoothing, int chunk_logits"
 _WANTED = "bool want_hidden, bool want_weight, bool want_bias"
 _GRADIENTS = "Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias"
 _FORWARD = f"({_INPUTS}, {_OPTIONS}, {_WANTED}) -> (Tensor row_loss, Tensor row_correct, {_GRADIENTS})"
@@ -194,7 +194,7 @@ def linear_cross_entropy(
     limits = None if cast_to is not None else native_dtype("hidden", hidden)
     family = _backend.select("linear_cross_entropy", backend, device, limits)
     want = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, weight, bias))
-    options = (ignore_index, float(label_smoothing), CHUNK_BYTES)
+    options = (ignore_index, float(label_smoothing), CHUNK_LOGITS)
     plan = (family, cast_to or hidden.dtype, options, want)
     if family == "reference":
         with without_autocast(device):
