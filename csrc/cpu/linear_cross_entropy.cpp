@@ -150,7 +150,8 @@ void add_weight_gradient(const Chunk& chunk, bool is_first, const Tensor& sum) {
   if (chunk.logits.scalar_type() == ScalarType::Float)
     return is_first ? multiply(d_t, chunk.hidden, sum) : multiply_add(d_t, chunk.hidden, sum);
   const int64_t classes = sum.size(0), width = sum.size(1);
-  const int64_t most = ceil_div(classes, ceil_div(classes * row_bytes(chunk.hidden), kProductBytes));
+  const int64_t parts = std::max<int64_t>(1, ceil_div(classes * row_bytes(chunk.hidden), kProductBytes));
+  const int64_t most = ceil_div(classes, parts);
   Tensor buffer = new_output(chunk.hidden, {most, width});
   for (int64_t first = 0; first < classes; first += most) {
     const int64_t count = std::min(most, classes - first);

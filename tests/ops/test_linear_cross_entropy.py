@@ -119,6 +119,15 @@ def test_no_rows(mode) -> None:
 
 
 @pytest.mark.usefixtures("on_family")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_no_width_leaves_every_class_as_likely(dtype: torch.dtype) -> None:
+    hidden, weight = (torch.zeros(rows, 0, dtype=dtype, requires_grad=True) for rows in (3, 4))
+    loss = ops.linear_cross_entropy(hidden, weight, torch.tensor([0, 3, 1])).loss
+    torch.testing.assert_close(loss, torch.tensor(math.log(4.0)))
+    assert [g.shape for g in torch.autograd.grad(loss, (hidden, weight))] == [(3, 0), (4, 0)]
+
+
+@pytest.mark.usefixtures("on_family")
 def test_ignored_rows_are_not_multiplied() -> None:
     (hidden, weight, _), targets = problem("odd", ignored=10)
     spoilt = torch.where((targets == IGNORED)[:, None], torch.nan, hidden).requires_grad_()
