@@ -1,4 +1,4 @@
-// fastlm::linear_cross_entropy_forward and fastlm::linear_cross_entropy_backward on the CPU; schemas in
+// fastlm::linear_cross_entropy_forward, _backward and _scaled on the CPU; schemas in
 // fastlm/ops/linear_cross_entropy.py.
 //
 // The rows that count are taken a chunk at a time: torch multiplies them by the weight, one kernel turns the products,
@@ -28,7 +28,7 @@ struct Head {
   Tensor targets;
   int64_t ignore_index;
   double label_smoothing;
-  int64_t chunk_bytes;
+  int64_t chunk_logits;
 };
 
 struct Wanted {
@@ -59,20 +59,24 @@ void multiply_add(const Tensor& a, const Tensor& b, const Tensor& out) {
 Tensor transposed(const Tensor& matrix) { return torch::stable::transpose(matrix, 0, 1); }
 
 // ---- chunks --------------------------------------------------------------------------------------------------------
-// oneDNN makes code for each new shape of a product (10 ms) and keeps it, so there are few: multiples of 64 rows, below
-// that powers of two.
-constexpr int64_t kRowStep = 64;
-int64_t padded(int64_t rows) {
-  int64_t step = kRowStep;
+constexpr int64_t kLeastRows = 64;  // of a chunk: with fewer the products spend their time on the weight
+
+// oneDNN, which multiplies 16-bit matrices, makes code for each new shape of a product (some milliseconds) and keeps it
+// (2 MB for the three products of a new number of rows), so there are few: multiples of 16 rows, below that powers of
+// two. Nothing is kept for shapes in fp32.
+int64_t row_step(ScalarType dtype) { return dtype == ScalarType::Float ? 1 : 16; }
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t padded(int64_t rows, int64_t step) {
   while (step > rows) step /= 2;
-  return (rows + step - 1) / step * step;
+  return ceil_div(rows, step) * step;
 }
 
-// Rows in a chunk: as many as chunk_bytes of logits hold, but at least one step, and about the same in every chunk.
-int64_t rows_in_chunk(int64_t rows, int64_t logits_bytes, int64_t chunk_bytes) {
-  const int64_t most = std::max(kRowStep, chunk_bytes / logits_bytes / kRowStep * kRowStep);
-  const int64_t chunks = (rows + most - 1) / most;
-  return padded((rows + chunks - 1) / chunks);
+// Rows in a chunk: as many as have chunk_logits, but no fewer than kLeastRows, and about the same in every chunk.
+int64_t rows_in_chunk(int64_t rows, int64_t step, int64_t classes, int64_t chunk_logits) {
+  const int64_t most = std::max(kLeastRows, chunk_logits / classes / step * step);
+  return padded(ceil_div(rows, ceil_div(rows, most)), step);
 }
 
 struct Chunk {
@@ -138,20 +142,30 @@ void losses(const Head& head, const Counted& counted, int64_t first, int64_t cou
   }
 }
 
-// sum (+)= d^T hidden in fp32. A product of bf16 is bf16, and is added from a buffer that the first chunk makes.
-void add_weight_gradient(const Chunk& chunk, bool is_first, std::optional<Tensor>& product, const Tensor& sum) {
-  const Tensor d_t = transposed(chunk.logits);
+// sum (+)= d^T hidden in fp32. A product of bf16 is bf16, and is added from a buffer: as many classes at a time as stay
+// in the last-level cache until then.
+constexpr int64_t kProductBytes = int64_t{4} << 20;
+void add_weight_gradient(const Chunk& chunk, bool is_first, const Tensor& sum) {
+  Tensor d_t = transposed(chunk.logits);  // (V, rows)
   if (chunk.logits.scalar_type() == ScalarType::Float)
     return is_first ? multiply(d_t, chunk.hidden, sum) : multiply_add(d_t, chunk.hidden, sum);
-  if (!product) product = new_output(sum, sum.sizes(), chunk.logits.scalar_type());
-  multiply(d_t, chunk.hidden, *product);
-  cpu::AddMatrix params{};
-  params.rows = sum.size(0);
-  params.cols = sum.size(1);
-  params.x = product->const_data_ptr();
-  params.sum = static_cast<float*>(sum.mutable_data_ptr());
-  params.first = is_first;
-  cpu::for_rows(parallel_for, kernels().add_matrix[dtype_index("hidden", *product)], params);
+  const int64_t classes = sum.size(0), width = sum.size(1);
+  const int64_t parts = std::max<int64_t>(1, ceil_div(classes * row_bytes(chunk.hidden), kProductBytes));
+  const int64_t most = ceil_div(classes, parts);
+  Tensor buffer = new_output(chunk.hidden, {most, width});
+  for (int64_t first = 0; first < classes; first += most) {
+    const int64_t count = std::min(most, classes - first);
+    const Tensor product = narrow(buffer, 0, 0, count);
+    multiply(narrow(d_t, 0, first, count), chunk.hidden, product);
+    cpu::AddMatrix params{};
+    params.rows = count;
+    params.cols = width;
+    params.x = product.const_data_ptr();
+    params.sum = static_cast<float*>(sum.mutable_data_ptr()) + first * width;
+    params.first = is_first;
+    params.stream = is_first && should_stream(sum);
+    cpu::for_rows(parallel_for, kernels().add_matrix[dtype_index("hidden", product)], params);
+  }
 }
 
 void add_bias_gradient(const Chunk& chunk, const Tensor& sums) {
@@ -198,14 +212,13 @@ Results walk(const Head& head, const Wanted& wanted, const Tensor* grad_row_loss
   const auto rows = static_cast<int64_t>(counted.rows.size());
   Results results = new_results(head, wanted, rows > 0);
   if (rows == 0) return results;
-  const int64_t logits_bytes = head.weight.size(0) * static_cast<int64_t>(head.weight.element_size());
-  const int64_t size = rows_in_chunk(rows, logits_bytes, head.chunk_bytes);
+  const int64_t step = row_step(head.hidden.scalar_type());
+  const int64_t size = rows_in_chunk(rows, step, head.weight.size(0), head.chunk_logits);
   const Chunk buffers = new_chunk(head, size);
   const Tensor weight_t = transposed(head.weight);
-  std::optional<Tensor> product;
   for (int64_t first = 0; first < rows; first += size) {
     const int64_t count = std::min(size, rows - first);
-    const Chunk chunk = first_rows(buffers, padded(count));
+    const Chunk chunk = first_rows(buffers, padded(count, step));
     gather(head.hidden, &counted.rows[first], count, chunk.hidden);
     multiply(chunk.hidden, weight_t, chunk.logits);
     losses(head, counted, first, count, wanted.any(), chunk, results);
@@ -213,7 +226,7 @@ Results walk(const Head& head, const Wanted& wanted, const Tensor* grad_row_loss
       multiply(chunk.logits, head.weight, chunk.grad_hidden);
       scatter(chunk.grad_hidden, &counted.rows[first], count, results.grad_hidden);
     }
-    if (wanted.weight) add_weight_gradient(chunk, first == 0, product, results.grad_weight);
+    if (wanted.weight) add_weight_gradient(chunk, first == 0, results.grad_weight);
     if (wanted.bias) add_bias_gradient(chunk, results.grad_bias);
   }
   return results;
@@ -232,7 +245,7 @@ Results walk_in_supported_dtype(Head head, const Wanted& wanted, const Tensor* g
 
 // ---- registered ----------------------------------------------------------------------------------------------------
 Head checked(const Tensor& hidden, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& targets,
-             int64_t ignore_index, double label_smoothing, int64_t chunk_bytes) {
+             int64_t ignore_index, double label_smoothing, int64_t chunk_logits) {
   dtype_index("hidden", hidden);
   STD_TORCH_CHECK(hidden.dim() == 2, "hidden: shape ", to_string(hidden.sizes()), ", expected (N, d)");
   STD_TORCH_CHECK(weight.dim() == 2 && weight.size(0) > 0 && weight.size(1) == hidden.size(1), "weight: shape ",
@@ -252,14 +265,14 @@ Head checked(const Tensor& hidden, const Tensor& weight, const std::optional<Ten
           targets,
           ignore_index,
           label_smoothing,
-          chunk_bytes};
+          chunk_logits};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
     const Tensor& hidden, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& targets,
-    int64_t ignore_index, double label_smoothing, int64_t chunk_bytes, bool want_hidden, bool want_weight,
+    int64_t ignore_index, double label_smoothing, int64_t chunk_logits, bool want_hidden, bool want_weight,
     bool want_bias) {
-  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_bytes);
+  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_logits);
   Results results = walk_in_supported_dtype(head, {want_hidden, want_weight, want_bias}, nullptr);
   return {results.row_loss, results.row_correct, results.grad_hidden, results.grad_weight, results.grad_bias};
 }
@@ -268,9 +281,9 @@ std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_backward(const Tensor& g
                                                                  const Tensor& weight,
                                                                  const std::optional<Tensor>& bias,
                                                                  const Tensor& targets, int64_t ignore_index,
-                                                                 double label_smoothing, int64_t chunk_bytes,
+                                                                 double label_smoothing, int64_t chunk_logits,
                                                                  bool want_hidden, bool want_weight, bool want_bias) {
-  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_bytes);
+  const Head head = checked(hidden, weight, bias, targets, ignore_index, label_smoothing, chunk_logits);
   check_dtype("grad_row_loss", grad_row_loss, ScalarType::Float);
   check_sizes("grad_row_loss", grad_row_loss, {hidden.sizes().data(), 1});
   const Tensor dense_grad = torch::stable::contiguous(grad_row_loss);
@@ -278,11 +291,30 @@ std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_backward(const Tensor& g
   return {results.grad_hidden, results.grad_weight, results.grad_bias};
 }
 
+Tensor linear_cross_entropy_scaled(const Tensor& given, const Tensor& factor, ScalarType dtype) {
+  check_dtype("factor", factor, ScalarType::Float);
+  STD_TORCH_CHECK(factor.dim() == 0, "factor: shape ", to_string(factor.sizes()), ", expected a scalar");
+  const Tensor x = torch::stable::contiguous(given);
+  Tensor out = new_output(x, dtype);
+  const int64_t cols = std::max<int64_t>(x.dim() == 0 ? 1 : x.size(x.dim() - 1), 1);
+  cpu::ScaleMatrix params{};
+  params.rows = x.numel() / cols;
+  params.cols = cols;
+  params.x = x.const_data_ptr();
+  params.factor = *static_cast<const float*>(factor.const_data_ptr());
+  params.out = out.mutable_data_ptr();
+  params.stream = should_stream(out);
+  const auto kernel = kernels().scale_matrix[dtype_index("x", x)][dtype_index("dtype", out)];
+  cpu::for_rows(parallel_for, kernel, params);
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fastlm, CPU, m) {
   m.impl("linear_cross_entropy_forward", TORCH_BOX(&linear_cross_entropy_forward));
   m.impl("linear_cross_entropy_backward", TORCH_BOX(&linear_cross_entropy_backward));
+  m.impl("linear_cross_entropy_scaled", TORCH_BOX(&linear_cross_entropy_scaled));
 }
 
 }  // namespace fastlm

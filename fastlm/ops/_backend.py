@@ -56,8 +56,8 @@ def define(op: str, forward: str, backward: str, fakes: Pair) -> dict[str, Pair]
     Returns:
         The op's table of pairs by family, holding the native one: a family absent from it has no kernels in this build.
     """
-    native_forward = _register(op, f"{op}_forward", forward, fakes.forward)
-    native_backward = _register(op, f"{op}_backward", backward, fakes.backward)
+    native_forward = register(op, f"{op}_forward", forward, fakes.forward)
+    native_backward = register(op, f"{op}_backward", backward, fakes.backward)
     _families[op] = pairs = {"native": Pair(native_forward, native_backward)}
     return pairs
 
@@ -68,11 +68,22 @@ def define_single(op: str, name: str, schema: str, fake: Callable[..., Any]) -> 
     Returns:
         The op's table of kernels by family, as that of :func:`define`.
     """
-    _families[op] = kernels = {"native": _register(op, name, schema, fake)}
+    _families[op] = kernels = {"native": register(op, name, schema, fake)}
     return kernels
 
 
-def _register(op: str, name: str, schema: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+def register(op: str, name: str, schema: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Register one schema with its fake; devices without a kernel of it do not count as running the op natively.
+
+    Args:
+        op: the public name.
+        name: what it is registered under.
+        schema: without a name.
+        fake: shape function.
+
+    Returns:
+        The overload, to be called.
+    """
     library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
     torch.library.register_fake(f"fastlm::{name}", fake, lib=library)
     _registered[op] = (*_registered.get(op, ()), name)

@@ -25,7 +25,7 @@ def summed_head(
     targets: Tensor,
     ignore_index: int,
     label_smoothing: float,
-    chunk_bytes: int,
+    chunk_logits: int,
     want_hidden: bool,
     want_weight: bool,
     want_bias: bool,
@@ -33,7 +33,7 @@ def summed_head(
     """Losses (N,), hits (N,) bool, and the gradients of the sum of the losses by hidden, weight and bias.
 
     hidden (N, d), weight (V, d), bias (V,), targets (N,). The logits of ignored rows must be finite. A chunk has
-    ``reference.ROWS_PER_CHUNK`` rows, whatever ``chunk_bytes``. Gradients that are not wanted are (0,).
+    ``reference.ROWS_PER_CHUNK`` rows, whatever ``chunk_logits``. Gradients that are not wanted are (0,).
     """
     dtype = reference.accumulator(hidden.dtype)
     row_loss = hidden.new_zeros(hidden.shape[0], dtype=dtype)

@@ -16,17 +16,20 @@ from fastlm.ops._checks import check_device, check_float, check_like, check_loss
 from fastlm.ops._summed_head import summed_head
 from fastlm.ops.cross_entropy import reduce_sum
 
-CHUNK_BYTES = 64 << 20  # of logits that exist at once; more rows a chunk add up fewer partial weight gradients
+# That exist at once. More rows a chunk add up fewer partial weight gradients; with twice as many, 16,384 rows of 30,000
+# classes would not fit into 256 MB, results included (benchmarks/test_head_speed.py).
+CHUNK_LOGITS = 25 << 20
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # hidden (N, d) and weight (V, d) of one dtype, last dims contiguous; bias (V,) of that dtype or None; targets (N,)
-# int64; all but hidden and weight contiguous. At most chunk_bytes of logits exist at a time, or a kernel's least chunk.
+# int64; all but hidden and weight contiguous. At most chunk_logits exist at a time, or a kernel's least chunk.
 # row_loss (N,) fp32, row_correct (N,) bool; ignored rows are not multiplied and give 0 and False; a target outside
 # [0, V) gives NaN and False. The forward's gradients are those of the sum of row_loss, the backward's those of the sum
 # of grad_row_loss * row_loss: contiguous, grad_hidden of hidden's dtype, grad_weight and grad_bias fp32, since they are
-# sums over all rows; (0,) where not wanted. The backward multiplies hidden by the weight again.
+# sums over all rows; (0,) where not wanted. The backward multiplies hidden by the weight again. scaled is factor * x in
+# another dtype, where factor is an fp32 scalar.
 _INPUTS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor targets"
-_OPTIONS = "int ignore_index, float label_smoothing, int chunk_bytes"
+_OPTIONS = "int ignore_index, float label_smoothing, int chunk_logits"
 _WANTED = "bool want_hidden, bool want_weight, bool want_bias"
 _GRADIENTS = "Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias"
 _FORWARD = f"({_INPUTS}, {_OPTIONS}, {_WANTED}) -> (Tensor row_loss, Tensor row_correct, {_GRADIENTS})"
@@ -52,7 +55,17 @@ def _fake_backward(grad_row_loss: Tensor, *args: Any) -> tuple[Tensor, Tensor, T
     return _fake_gradients(*args)
 
 
+def _fake_scaled(x: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.new_empty(x.shape, dtype=dtype)
+
+
 _pairs = _backend.define("linear_cross_entropy", _FORWARD, _BACKWARD, Pair(_fake_forward, _fake_backward))
+_scaled = _backend.register(
+    "linear_cross_entropy",
+    "linear_cross_entropy_scaled",
+    "(Tensor x, Tensor factor, ScalarType dtype) -> Tensor",
+    _fake_scaled,
+)
 
 
 # ---- autograd ------------------------------------------------------------------------------------------------------
@@ -72,6 +85,7 @@ class _SummedLoss(OpFunction):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
         ctx.dtypes = [None if x is None else x.dtype for x in inputs[:3]]
+        ctx.family = inputs[-1][0]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)  # or the backward would make zeros as large as the gradients
         ctx.save_for_backward(*output[3:])
@@ -79,8 +93,9 @@ class _SummedLoss(OpFunction):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        scaled = (lambda x, factor, dtype: (x * factor).to(dtype)) if ctx.family == "reference" else _scaled
         grads = [
-            (made * grad).to(dtype) if wanted and grad is not None else None
+            scaled(made, grad, dtype) if wanted and grad is not None else None
             for made, dtype, wanted in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
         ]
         return *grads, None, None
@@ -179,7 +194,7 @@ def linear_cross_entropy(
     limits = None if cast_to is not None else native_dtype("hidden", hidden)
     family = _backend.select("linear_cross_entropy", backend, device, limits)
     want = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, weight, bias))
-    options = (ignore_index, float(label_smoothing), CHUNK_BYTES)
+    options = (ignore_index, float(label_smoothing), CHUNK_LOGITS)
     plan = (family, cast_to or hidden.dtype, options, want)
     if family == "reference":
         with without_autocast(device):

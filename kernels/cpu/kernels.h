@@ -204,7 +204,17 @@ struct AddMatrix {
   int64_t rows, cols;
   const void* x;
   float* sum;
-  bool first;  // sum holds nothing yet
+  bool first;   // sum holds nothing yet
+  bool stream;  // only where first
+};
+
+// out = factor * x, computed in fp32. Both are contiguous.
+struct ScaleMatrix {
+  int64_t rows, cols;
+  const void* x;
+  float factor;
+  void* out;
+  bool stream;
 };
 
 // sums[c] += x[0, c] + x[1, c] + ... for contiguous x and a range of columns.
@@ -276,6 +286,8 @@ inline int64_t scratch_floats(const SoftmaxForward& params) {
 inline int64_t scratch_floats(const LayerNormForward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
 inline int64_t scratch_floats(const LayerNormBackward& params) { return 2 * (params.cols + kDropoutBlock - 1); }
 inline int64_t scratch_floats(const LayerNormSums&) { return 0; }
+inline int64_t scratch_floats(const AddMatrix&) { return 0; }
+inline int64_t scratch_floats(const ScaleMatrix&) { return 0; }
 inline int64_t scratch_floats(const Adam&) { return 0; }
 inline int64_t scratch_floats(const Squares&) { return 0; }
 
@@ -295,6 +307,7 @@ struct KernelTable {
   RowsKernel<LayerNormSums> layer_norm_sums[kDTypes];
   RowsKernel<LogitsChunk> logits_chunk[kDTypes];
   RowsKernel<AddMatrix> add_matrix[kDTypes];
+  RowsKernel<ScaleMatrix> scale_matrix[kDTypes][kDTypes];  // x's dtype, out's
   RowsKernel<AddColumns> add_columns[kDTypes];
   RowsKernel<Adam> adam;
   RowsKernel<Squares> squares;

@@ -87,11 +87,27 @@ template <class T>
 void add_matrix(const AddMatrix& p, int64_t begin, int64_t end, float*) {
   const T* const x = static_cast<const T*>(p.x) + begin * p.cols;
   float* const sum = p.sum + begin * p.cols;
-  for_each_vector((end - begin) * p.cols, [&](int64_t i, auto lanes, int) {
-    const Vec value = load(x + i, lanes);
-    store(sum + i, p.first ? value : load(sum + i, lanes) + value, lanes);
-  });
+  const int64_t n = (end - begin) * p.cols;
+  if (!p.first)
+    return for_each_vector(
+        n, [&](int64_t i, auto lanes, int) { store(sum + i, load(sum + i, lanes) + load(x + i, lanes), lanes); });
+  for_each_vector_to(sum, n, p.stream,
+                     [&](int64_t i, auto lanes, int) { store(sum + i, load(x + i, read(lanes)), lanes); });
+  if (p.stream) end_stream();
 }
+
+template <class From>
+struct ScaleFrom {
+  template <class To>
+  static void matrix(const ScaleMatrix& p, int64_t begin, int64_t end, float*) {
+    const From* const x = static_cast<const From*>(p.x) + begin * p.cols;
+    To* const out = static_cast<To*>(p.out) + begin * p.cols;
+    const Vec factor = splat(p.factor);
+    for_each_vector_to(out, (end - begin) * p.cols, p.stream,
+                       [&](int64_t i, auto lanes, int) { store(out + i, load(x + i, read(lanes)) * factor, lanes); });
+    if (p.stream) end_stream();
+  }
+};
 
 // As many columns at a time as are summed in the first-level cache, rows in their order.
 template <class T>

@@ -47,6 +47,8 @@ const KernelTable kTable = {
     FASTLM_PER_DTYPE(layer_norm_sums),
     FASTLM_PER_DTYPE(logits_chunk),
     FASTLM_PER_DTYPE(add_matrix),
+    {FASTLM_PER_DTYPE(ScaleFrom<float>::matrix), FASTLM_PER_DTYPE(ScaleFrom<BFloat16>::matrix),
+     FASTLM_PER_DTYPE(ScaleFrom<Half>::matrix)},
     FASTLM_PER_DTYPE(add_columns),
     &adam,
     &squares,

@@ -520,10 +520,11 @@ void check_sums(const KernelTable& table, int64_t n) {
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 7 + i * 5) % 32) - 16);
   for (int64_t i = 0; i < n; ++i) columns.data[i] = 1.0f;
-  for (const bool first : {true, false}) {
-    const AddMatrix params{kRows, n, x.data, sum.data, first};
-    for_rows(deal, table.add_matrix[kType<T>], params);
-  }
+  for (const bool stream : {false, true})
+    for (const bool first : {true, false}) {
+      const AddMatrix params{kRows, n, x.data, sum.data, first, first && stream};
+      for_rows(deal, table.add_matrix[kType<T>], params);
+    }
   const AddColumns params{kRows, n, x.data, columns.data};
   for_units(deal, table.add_columns[kType<T>], params, n, kRows);
   for (int64_t i = 0; i < n; ++i) {
@@ -534,6 +535,20 @@ void check_sums(const KernelTable& table, int64_t n) {
     }
     require(columns.data[i] == column, table.isa, "sum of a column", i);
   }
+}
+
+template <class From, class To>
+void check_scale(const KernelTable& table, int64_t n, bool stream) {
+  constexpr int64_t kRows = 5;
+  Matrix<From> x(kRows, n, n);
+  Matrix<To> out(kRows, n, n);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 7 + i * 5) % 32) - 16);
+  const ScaleMatrix params{kRows, n, x.data, -0.5f, out.data, stream};
+  for_rows(deal, table.scale_matrix[kType<From>][kType<To>], params);
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < n; ++i)
+      require(to_float(out.row(r)[i]) == -0.5f * to_float(x.row(r)[i]), table.isa, "scaled matrix", i);
 }
 
 // Three tensors, one of them empty, each in blocks of exactly its size.
@@ -604,6 +619,9 @@ void check_type(const KernelTable& table) {
         check_softmax<T>(table, n, true, stream, aligned);
       }
       check_cross_entropy<T>(table, n, stream);
+      check_scale<T, float>(table, n, stream);
+      check_scale<T, BFloat16>(table, n, stream);
+      check_scale<T, Half>(table, n, stream);
     }
     for (const bool biased : {false, true})
       for (const bool with_gradient : {false, true}) check_logits_chunk<T>(table, n, biased, with_gradient);

@@ -16,7 +16,13 @@ IGNORED = -100
 NAMES = "loss hidden weight bias"
 
 # (rows, width, classes)
-SIZES = {"below_a_vector": (3, 5, 2), "one_class": (4, 8, 1), "odd": (29, 37, 101), "several_chunks": (70, 16, 64)}
+SIZES = {
+    "below_a_vector": (3, 5, 2),
+    "one_class": (4, 8, 1),
+    "odd": (29, 37, 101),
+    "several_chunks": (70, 16, 64),
+    "weight_gradient_in_parts": (5, 1031, 2101),  # over 4 MiB in 16 bits, in parts that are unequal
+}
 
 
 def problem(size: str, dtype: torch.dtype = torch.float32, ignored: int = 1):
@@ -32,7 +38,7 @@ def chunking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """16 rows on the reference, on kernels the fewest that they take (64)."""
     if request.param == "small_chunks":
         monkeypatch.setattr(reference, "ROWS_PER_CHUNK", 16)
-        monkeypatch.setattr(importlib.import_module("fastlm.ops.linear_cross_entropy"), "CHUNK_BYTES", 1)
+        monkeypatch.setattr(importlib.import_module("fastlm.ops.linear_cross_entropy"), "CHUNK_LOGITS", 1)
 
 
 @pytest.fixture
@@ -110,6 +116,15 @@ def test_no_rows(mode) -> None:
     assert out.loss == 0
     assert out.row_loss.shape == out.row_correct.shape == hidden.grad.shape[:1] == (0,)
     assert (weight.grad == 0).all()
+
+
+@pytest.mark.usefixtures("on_family")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_no_width_leaves_every_class_as_likely(dtype: torch.dtype) -> None:
+    hidden, weight = (torch.zeros(rows, 0, dtype=dtype, requires_grad=True) for rows in (3, 4))
+    loss = ops.linear_cross_entropy(hidden, weight, torch.tensor([0, 3, 1])).loss
+    torch.testing.assert_close(loss, torch.tensor(math.log(4.0)))
+    assert [g.shape for g in torch.autograd.grad(loss, (hidden, weight))] == [(3, 0), (4, 0)]
 
 
 @pytest.mark.usefixtures("on_family")
@@ -204,6 +219,25 @@ def test_frozen_inputs_get_no_gradient_and_no_grad_makes_none(reduction: str, mo
     assert call(hidden.detach(), weight, bias.requires_grad_()).requires_grad
     with torch.no_grad():
         assert not call(hidden, weight, bias).requires_grad
+
+
+@pytest.mark.usefixtures("on_family")
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_retained_graph_gives_its_gradients_again(dtype: torch.dtype, autocast: bool) -> None:
+    inputs, targets = problem("odd", dtype)
+    leaves = [x.requires_grad_() for x in inputs]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = ops.linear_cross_entropy(leaves[0], leaves[1], targets, bias=leaves[2]).loss
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    expected = [g.clone() for g in first]
+    for g in first:
+        g.fill_(torch.nan)  # what autograd was handed is whoever's it reached
+    again = torch.autograd.grad(loss, leaves, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(again, expected, strict=True))
+    scaled = torch.autograd.grad(loss, leaves, grad_outputs=torch.full_like(loss, -4.0))
+    torch.testing.assert_close(scaled, tuple(-4 * g for g in expected))
+    assert [g.dtype for g in again] == [dtype] * 3
 
 
 @pytest.mark.usefixtures("on_family")

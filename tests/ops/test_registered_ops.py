@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastlm import ops
-from fastlm.testing import Sequences, check_against_fp64, fused_qkv
+from fastlm.testing import DTYPES, Sequences, check_against_fp64, fused_qkv
 
 IGNORED = -100
 
@@ -123,6 +123,19 @@ def test_opcheck_of_linear_cross_entropy(rows: int, want: tuple[bool, bool, bool
         arguments = (hidden, torch.randn(5, 8), bias, targets, IGNORED, 0.1, 1 << 20, *want)
         torch.library.opcheck(torch.ops.fastlm.linear_cross_entropy_forward.default, arguments)
         torch.library.opcheck(torch.ops.fastlm.linear_cross_entropy_backward.default, (torch.randn(rows), *arguments))
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("out", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(5, 7), (3,), (0, 4), (4, 0), (2200, 1024)], ids=str)  # the last is streamed
+def test_scaled_linear_cross_entropy_gradient(dtype: torch.dtype, out: torch.dtype, shape: tuple[int, ...]) -> None:
+    scaled, x, factor = torch.ops.fastlm.linear_cross_entropy_scaled.default, torch.randn(shape).to(dtype), -1.7
+    assert torch.equal(scaled(x, torch.tensor(factor), out), (x.float() * factor).to(out))
+    if x.numel() < 100:
+        torch.library.opcheck(scaled, (x, torch.tensor(factor), out))
+    with pytest.raises(RuntimeError, match=r"factor: shape \(2\), expected a scalar"):
+        scaled(x, torch.ones(2), out)
 
 
 @pytest.mark.usefixtures("native")
