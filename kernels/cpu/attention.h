@@ -12,8 +12,10 @@
 
 namespace fastlm::cpu::FASTLM_ISA {
 
-inline constexpr int64_t kQueryBlock = 96;  // rows of a tile: 16 groups of kTileRows
-inline constexpr int64_t kKeyBlock = 128;   // lanes of a tile
+inline constexpr int64_t kQueryBlock =
+    128;  // rows of a tile, which end where keys do: a causal tile is then skipped whole
+inline constexpr int64_t kKeyBlock = 128;  // lanes of a tile
+inline constexpr int64_t kRowGroup = 16;   // rows of a tile that stay in the first-level cache
 inline constexpr int64_t kCacheLine = 64;
 
 #ifdef FASTLM_NATIVE_BF16
@@ -96,13 +98,10 @@ struct Task {
   int64_t offset() const { return keys - queries; }  // query i sees keys up to i + offset
 };
 
-// Rows whose words are drawn together: a causal row sees fewer keys than the next ones.
-inline constexpr int64_t kDrawnRows = 16;
-
-// The words of dropout for queries from i on and keys from j on, as far as the last of some rows sees.
+// The words of dropout for queries from i on and keys from j on: causal ones as far as the last row of a group sees.
 inline void draw_band(const AttentionShape& p, const Task& task, int64_t i, int64_t queries, int64_t j,
                       const Band& band, uint32_t* words) {
-  const int64_t step = band.causal ? kDrawnRows : queries;
+  const int64_t step = band.causal ? kRowGroup : queries;
   for (int64_t r = 0; r < queries; r += step) {
     const int64_t rows = queries - r < step ? queries - r : step;
     draw_words(p.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i + r, rows, j,
@@ -176,17 +175,28 @@ struct ForwardScratch {
     scores = arena.take(kQueryBlock * stride);
     weights = arena.take(kQueryBlock * stride);
     sums = arena.take(kQueryBlock * padded(p.head_dim));
-    state = arena.take(2 * kQueryBlock);
+    state = arena.take(3 * kQueryBlock);
     words = reinterpret_cast<uint32_t*>(arena.take(p.dropout_threshold ? kQueryBlock * stride : 0));
     floats = arena.used();
   }
 };
 
-// The running maximum of scaled scores and sum of exponentials of each query of a block.
+// Of each query of a block: the running maximum of scaled scores, the one before this block of keys, and the running
+// sum of exponentials.
 struct SoftmaxState {
-  float* maximum;
-  float* sum;
+  float *maximum, *before, *sum;
 };
+
+// Raises the running maximum to that of row r of the scores.
+inline void raise_maximum(const Band& band, int64_t r, float scale, const float* row, SoftmaxState state) {
+  Maximum highest;
+  for_each_vector(band.visible(r), [&](int64_t i, auto lanes, int slot) {
+    highest.slots[slot] = max(only(load(row + i, lanes) * splat(scale), lanes, -INFINITY), highest.slots[slot]);
+  });
+  const float before = state.maximum[r], here = highest.total();
+  state.before[r] = before;
+  state.maximum[r] = here > before ? here : before;
+}
 
 // Turns row r of the scores into exponentials relative to the running maximum, with dropped ones as 0.
 template <class T>
@@ -194,19 +204,13 @@ inline void advance_row(const Band& band, int64_t r, float scale, float* row, co
                         SoftmaxState state, float* sums, int64_t width) {
   const int64_t n = band.visible(r);
   if (n > 0) {
-    Maximum highest;
-    for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
-      highest.slots[slot] = max(only(load(row + i, lanes) * splat(scale), lanes, -INFINITY), highest.slots[slot]);
-    });
-    const float before = state.maximum[r], here = highest.total();
-    const float now = here > before ? here : before;
+    const float before = state.before[r], now = state.maximum[r];
     Sum sum;
     for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
       const Vec e = exp<T>(only(load(row + i, lanes) * splat(scale) - splat(now), lanes, -INFINITY));
       sum.slots[slot] = sum.slots[slot] + e;
       store_padded(row + i, words == nullptr ? e : select(at_least(words + i, limit), e, splat(0.0f)), lanes);
     });
-    state.maximum[r] = now;
     if (state.sum[r] == 0.0f) {
       state.sum[r] = sum.total();
     } else {
@@ -261,7 +265,7 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Task
     right_columns<T, Units>(k.from(j), keys, width, scratch.k_columns + j * width);
     right_rows<T, Units>(v.from(j), keys, width, scratch.v_rows + j * padded(width));
   }
-  const SoftmaxState state{scratch.state, scratch.state + kQueryBlock};
+  const SoftmaxState state{scratch.state, scratch.state + kQueryBlock, scratch.state + 2 * kQueryBlock};
   const Sums sums{scratch.sums, padded(width)};
   for (int64_t i = 0; i < task.queries; i += kQueryBlock) {
     const int64_t queries = task.queries - i < kQueryBlock ? task.queries - i : kQueryBlock;
@@ -277,11 +281,17 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Task
       multiply_scores<Units>(left, {scratch.k_columns + j * width, band.stride}, {scratch.scores, band.stride}, queries,
                              width, band);
       if (shape.dropout_threshold) draw_band(shape, task, i, queries, j, band, scratch.words);
-      for (int64_t r = 0; r < queries; ++r) {
-        if (j == 0) fetch_around<T>(p, task, next, i + r);
-        advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
-                       shape.dropout_threshold ? scratch.words + r * band.stride : nullptr,
-                       limit_of(shape.dropout_threshold), state, scratch.sums + r * padded(width), width);
+      // Maxima of a group of rows first: their reductions overlap, and no exponential waits for its row's.
+      for (int64_t group = 0; group < queries; group += kRowGroup) {
+        const int64_t end = queries - group < kRowGroup ? queries : group + kRowGroup;
+        for (int64_t r = group; r < end; ++r)
+          raise_maximum(band, r, shape.scale, scratch.scores + r * band.stride, state);
+        for (int64_t r = group; r < end; ++r) {
+          if (j == 0) fetch_around<T>(p, task, next, i + r);
+          advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
+                         shape.dropout_threshold ? scratch.words + r * band.stride : nullptr,
+                         limit_of(shape.dropout_threshold), state, scratch.sums + r * padded(width), width);
+        }
       }
       const Left weights = left_tile<Units>(scratch.scores, queries, band.stride, scratch.weights,
                                             [&](int64_t r) { return band.written(r); });
