@@ -79,7 +79,8 @@ def _attention_goals() -> Iterator[Goal]:
 
 
 def _head_goals() -> Iterator[Goal]:
-    for dtype, rows in itertools.product(("float32", "bfloat16"), ("masked_rows", "all_rows", "peak_rows")):
+    shapes = ("masked_rows", "masked_rows_5k", "masked_rows_52k", "all_rows", "peak_rows")
+    for dtype, rows in itertools.product(("float32", "bfloat16"), shapes):
         group = f"linear_cross_entropy {rows} {dtype} forward+backward"
         ratio = _times(group, "native", "three_products")
         yield Goal(f"linear cross-entropy {dtype}, {rows}: time / its products", ratio, most=1.25)

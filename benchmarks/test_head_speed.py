@@ -20,6 +20,8 @@ from fastlm.testing import check_against_fp64
 LOSS_ROWS = {  # rows; d_model; vocabulary
     "smoke": (37, 64, 257),
     "masked_rows": (840, 512, 30_000),  # 15 % of 256 sentences
+    "masked_rows_5k": (840, 768, 5_000),
+    "masked_rows_52k": (840, 1024, 52_000),
     "all_rows": (4096, 512, 30_000),
     "peak_rows": (16_384, 512, 30_000),
 }
