@@ -112,7 +112,7 @@ LENGTHS: dict[str, list[int]] = {
     "odd": [7, 13, 29, 5],
     "one_tile": [64],
     "tile_plus_one": [65, 64, 63],
-    "several_tiles": [200, 130],
+    "several_tiles": [300, 130],
     "one_long_among_short": [3, 5, 190, 2, 4, 7],
     "zero_lengths": [0, 5, 0, 0, 9, 0],
     "sentences": [12, 24, 19, 33, 24, 8, 71, 24, 15, 40],

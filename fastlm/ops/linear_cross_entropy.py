@@ -16,9 +16,10 @@ from fastlm.ops._checks import check_device, check_float, check_like, check_loss
 from fastlm.ops._summed_head import summed_head
 from fastlm.ops.cross_entropy import reduce_sum
 
-# That exist at once. More rows a chunk add up fewer partial weight gradients; with twice as many, 16,384 rows of 30,000
-# classes would not fit into 256 MB, results included (benchmarks/test_head_speed.py).
-CHUNK_LOGITS = 25 << 20
+# That exist at once, by the dtype of the products. More rows a chunk add up fewer partial weight gradients. In fp32,
+# twice as many would not let 16,384 rows of 30,000 classes fit into 256 MB, results included; a bf16 chunk leaves room
+# for the gradient that the backward scales (benchmarks/test_head_speed.py).
+CHUNK_LOGITS = {torch.float32: 25 << 20, torch.float16: 25 << 20, torch.bfloat16: 32 << 20}
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # hidden (N, d) and weight (V, d) of one dtype, last dims contiguous; bias (V,) of that dtype or None; targets (N,)
@@ -194,8 +195,9 @@ def linear_cross_entropy(
     limits = None if cast_to is not None else native_dtype("hidden", hidden)
     family = _backend.select("linear_cross_entropy", backend, device, limits)
     want = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, weight, bias))
-    options = (ignore_index, float(label_smoothing), CHUNK_LOGITS)
-    plan = (family, cast_to or hidden.dtype, options, want)
+    dtype = cast_to or hidden.dtype
+    options = (ignore_index, float(label_smoothing), CHUNK_LOGITS.get(dtype, 0))
+    plan = (family, dtype, options, want)
     if family == "reference":
         with without_autocast(device):
             return _on_reference(hidden, weight, bias, targets, plan, reduction)

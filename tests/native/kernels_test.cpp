@@ -339,15 +339,19 @@ void check_attention(const KernelTable& table, const Packed& packed, int64_t wid
 
 template <class T>
 void check_attention_shapes(const KernelTable& table) {
-  // Empty, one token, below and beyond a tile's rows, beyond its block of queries, and of keys; other lengths of keys.
+  // Empty, one token, below and beyond a tile's rows; beyond its block of keys; other lengths of keys; beyond its block
+  // of queries, in groups of rows and a rest.
   const Packed own{{0, 0, 1, 8, 57}, {0, 0, 1, 8, 57}, 57, 57};
   const Packed longer{{0, 3, 3, 5}, {0, 131, 133, 133}, 7, 134};
   const Packed shorter{{0, 50, 54}, {0, 2, 19}, 54, 19};
+  const Packed blocks{{0, 137}, {0, 137}, 137, 137};
   for (const bool causal : {false, true})
     for (const double dropout : {0.0, 0.3})
       for (const Packed* packed : {&own, &longer, &shorter}) check_attention<T>(table, *packed, 24, causal, dropout);
   check_attention<T>(table, own, 64, true, 0.3);
   check_attention<T>(table, own, 128, false, 0.0);
+  check_attention<T>(table, blocks, 16, true, 0.3);
+  check_attention<T>(table, blocks, 16, false, 0.0);
 }
 
 // The word of hidden states, written out from the same.
