@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "csrc/dispatch.h"
+#include "csrc/cpu/run.h"
 
 namespace fastlm {
 namespace {

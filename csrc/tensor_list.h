@@ -3,21 +3,21 @@
 
 #include <vector>
 
-#include "csrc/dispatch.h"
+#include "csrc/cpu/run.h"
 
 namespace fastlm {
 
-// Owns what a cpu::TensorList points to.
+// Owns what a TensorList points to.
 struct ChunkedList {
   std::vector<int64_t> sizes, first_chunk{0};
 
   explicit ChunkedList(const std::vector<Tensor>& tensors) {
     for (const Tensor& tensor : tensors) {
       sizes.push_back(tensor.numel());
-      first_chunk.push_back(first_chunk.back() + (sizes.back() + cpu::kTensorChunk - 1) / cpu::kTensorChunk);
+      first_chunk.push_back(first_chunk.back() + (sizes.back() + kTensorChunk - 1) / kTensorChunk);
     }
   }
-  cpu::TensorList view() const { return {static_cast<int64_t>(sizes.size()), sizes.data(), first_chunk.data()}; }
+  TensorList view() const { return {static_cast<int64_t>(sizes.size()), sizes.data(), first_chunk.data()}; }
   int64_t chunks() const { return first_chunk.back(); }
 };
 

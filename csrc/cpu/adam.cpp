@@ -46,7 +46,7 @@ void adam_(List params, List grads, List exp_avgs, List exp_avg_sqs, List steps,
   check_count("exp_avg_sqs", exp_avg_sqs, params);
   check_count("steps", steps, params);
   const ChunkedList list(params);
-  std::vector<cpu::AdamTensor> tensors;
+  std::vector<AdamTensor> tensors;
   std::vector<float*> counters;
   for (size_t i = 0; i < params.size(); ++i) {
     grads[i] = readable(i, grads[i], params[i]);
@@ -59,7 +59,7 @@ void adam_(List params, List grads, List exp_avgs, List exp_avg_sqs, List steps,
          static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(beta2, step)))});
   }
   for (float* const count : counters) *count += 1.0f;  // after every check
-  cpu::Adam update{};
+  Adam update{};
   update.list = list.view();
   update.tensors = tensors.data();
   update.grad_factor = static_cast<float>(1.0 / grad_scale);
@@ -69,7 +69,7 @@ void adam_(List params, List grads, List exp_avgs, List exp_avg_sqs, List steps,
   update.beta2 = static_cast<float>(beta2);
   update.share2 = static_cast<float>(1.0 - beta2);
   update.eps = static_cast<float>(eps);
-  cpu::for_units(parallel_for, kernels().adam, update, list.chunks(), cpu::kTensorChunk);
+  cpu::for_units(parallel_for, kernels().adam, update, list.chunks(), kTensorChunk);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <limits>
 #include <tuple>
 
-#include "csrc/dispatch.h"
+#include "csrc/cpu/run.h"
 
 namespace fastlm {
 namespace {
@@ -53,10 +53,10 @@ void check_inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Optio
   check_sizes("cu_seqlens_k", options.cu_seqlens_k, options.cu_seqlens_q.sizes());
 }
 
-cpu::AttentionInput input(const Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1)}; }
+AttentionInput input(const Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1)}; }
 
-cpu::AttentionShape shape_of(const Tensor& q, const Tensor& k, const Tensor& v, const Options& options) {
-  cpu::AttentionShape shape{};
+AttentionShape shape_of(const Tensor& q, const Tensor& k, const Tensor& v, const Options& options) {
+  AttentionShape shape{};
   shape.sequences = options.cu_seqlens_q.size(0) - 1;
   shape.heads = q.size(1);
   shape.head_dim = q.size(2);
@@ -69,7 +69,7 @@ cpu::AttentionShape shape_of(const Tensor& q, const Tensor& k, const Tensor& v, 
   shape.v = input(v);
   shape.causal = options.causal;
   shape.scale = static_cast<float>(options.scale);
-  const cpu::Dropout dropout = make_dropout(options.dropout_p, options.dropout_seed);
+  const Dropout dropout = make_dropout(options.dropout_p, options.dropout_seed);
   shape.dropout_threshold = dropout.threshold;
   shape.keep_scale = dropout.keep_scale;
   shape.dropout_seed = dropout.seed;
@@ -94,7 +94,7 @@ std::tuple<Tensor, Tensor> attention_forward(const Tensor& q, const Tensor& k, c
   const Tensor own_q = rows_contiguous(q), own_k = rows_contiguous(k), own_v = rows_contiguous(v);
   Tensor out = new_output(q);
   Tensor lse = torch::stable::new_empty(q, {std::initializer_list<int64_t>{q.size(1), q.size(0)}}, ScalarType::Float);
-  cpu::AttentionForward params{};
+  AttentionForward params{};
   params.shape = shape_of(own_q, own_k, own_v, options);
   params.out = out.mutable_data_ptr();
   params.lse = static_cast<float*>(lse.mutable_data_ptr());
@@ -125,7 +125,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
   const Tensor own_q = rows_contiguous(q), own_k = rows_contiguous(k), own_v = rows_contiguous(v);
   const Tensor own_grad = rows_contiguous(grad_out), own_out = rows_contiguous(out), own_lse = rows_contiguous(lse);
   Tensor grad_q = new_output(q), grad_k = new_output(k), grad_v = new_output(v);
-  cpu::AttentionBackward params{};
+  AttentionBackward params{};
   params.shape = shape_of(own_q, own_k, own_v, options);
   params.grad_out = input(own_grad);
   params.out = input(own_out);

@@ -4,7 +4,7 @@
 #include <optional>
 #include <tuple>
 
-#include "csrc/dispatch.h"
+#include "csrc/cpu/run.h"
 
 namespace fastlm {
 namespace {
@@ -49,7 +49,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& give
                                                               const Tensor& given_weight, const Tensor& given_bias,
                                                               double eps, double dropout_p, int64_t dropout_seed,
                                                               ScalarType dtype) {
-  cpu::LayerNormForward params{};
+  LayerNormForward params{};
   set_shape(params, given);
   Tensor residual = rows_contiguous(given), branch;
   const Tensor weight = checked_vector("weight", given_weight, residual);
@@ -86,7 +86,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& giv
                                                                const Tensor& given_mean, const Tensor& given_rstd,
                                                                double dropout_p, int64_t dropout_seed,
                                                                bool has_branch) {
-  cpu::LayerNormBackward params{};
+  LayerNormBackward params{};
   set_shape(params, given_x);
   Tensor x = rows_contiguous(given_x), grad_x;
   Tensor grad_y = checked("grad_y", given_grad_y, given_grad_y.scalar_type(), x);
@@ -118,9 +118,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& giv
   params.sums = static_cast<float*>(sums.mutable_data_ptr());
   params.stream_residual = should_stream(grad_residual);
   params.stream_branch = should_stream(grad_branch);
-  cpu::for_units(parallel_for, require(kernel), params, blocks, cpu::kNormBlock * params.cols);
-  const cpu::LayerNormSums totals{blocks, params.cols, params.sums, grad_weight.mutable_data_ptr(),
-                                  grad_bias.mutable_data_ptr()};
+  cpu::for_units(parallel_for, require(kernel), params, blocks, kNormBlock * params.cols);
+  const LayerNormSums totals{blocks, params.cols, params.sums, grad_weight.mutable_data_ptr(),
+                             grad_bias.mutable_data_ptr()};
   cpu::for_units(parallel_for, kernels().layer_norm_sums[dtype], totals, params.cols, std::max<int64_t>(1, 2 * blocks));
   return {grad_residual, grad_branch, grad_weight, grad_bias};
 }

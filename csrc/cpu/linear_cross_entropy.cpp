@@ -14,7 +14,7 @@
 #include <tuple>
 #include <vector>
 
-#include "csrc/dispatch.h"
+#include "csrc/cpu/run.h"
 
 namespace fastlm {
 namespace {
@@ -124,7 +124,7 @@ void losses(const Head& head, const Counted& counted, int64_t first, int64_t cou
   std::vector<float> grads(rows), row_loss(rows);
   std::copy_n(&counted.grads[first], count, grads.begin());
   const std::unique_ptr<bool[]> row_correct(new bool[rows]);
-  cpu::LogitsChunk params{};
+  LogitsChunk params{};
   params.rows = rows;
   params.cols = chunk.logits.size(1);
   params.logits = chunk.logits.mutable_data_ptr();
@@ -157,7 +157,7 @@ void add_weight_gradient(const Chunk& chunk, bool is_first, const Tensor& sum) {
     const int64_t count = std::min(most, classes - first);
     const Tensor product = narrow(buffer, 0, 0, count);
     multiply(narrow(d_t, 0, first, count), chunk.hidden, product);
-    cpu::AddMatrix params{};
+    AddMatrix params{};
     params.rows = count;
     params.cols = width;
     params.x = product.const_data_ptr();
@@ -169,7 +169,7 @@ void add_weight_gradient(const Chunk& chunk, bool is_first, const Tensor& sum) {
 }
 
 void add_bias_gradient(const Chunk& chunk, const Tensor& sums) {
-  cpu::AddColumns params{};
+  AddColumns params{};
   params.rows = chunk.logits.size(0);
   params.cols = chunk.logits.size(1);
   params.x = chunk.logits.const_data_ptr();
@@ -297,7 +297,7 @@ Tensor linear_cross_entropy_scaled(const Tensor& given, const Tensor& factor, Sc
   const Tensor x = torch::stable::contiguous(given);
   Tensor out = new_output(x, dtype);
   const int64_t cols = std::max<int64_t>(x.dim() == 0 ? 1 : x.size(x.dim() - 1), 1);
-  cpu::ScaleMatrix params{};
+  ScaleMatrix params{};
   params.rows = x.numel() / cols;
   params.cols = cols;
   params.x = x.const_data_ptr();

@@ -1,92 +1,23 @@
 // fastlm::softmax_forward and fastlm::softmax_backward on the CPU; schemas in fastlm/ops/softmax.py.
+#include "csrc/softmax.h"
+
 #include <torch/csrc/stable/library.h>
 
-#include <optional>
-#include <vector>
-
-#include "csrc/dispatch.h"
+#include "csrc/cpu/run.h"
 
 namespace fastlm {
 namespace {
 
-struct Shape {
-  int64_t rows, cols;
-};
-
-Shape shape_of(const Tensor& x) {
-  STD_TORCH_CHECK(x.dim() >= 1, "x: a 0-dimensional tensor has no last dimension");
-  int64_t rows = 1;
-  for (int64_t d = 0; d + 1 < x.dim(); ++d) rows *= x.size(d);
-  return {rows, x.size(x.dim() - 1)};
+Tensor softmax_forward(const Tensor& x, const std::optional<Tensor>& mask, double scale) {
+  const SoftmaxForwardCall call(x, mask, scale);
+  cpu::for_rows(parallel_for, kernels().softmax_forward[call.dtype], call.params);
+  return call.out;
 }
 
-// A mask seen through x's shape: dimensions that it lacks or repeats have stride 0, and nothing is materialised.
-struct BroadcastMask {
-  Tensor mask;
-  std::vector<int64_t> strides;
-
-  BroadcastMask(const Tensor& given, const Tensor& x) : mask(given), strides(x.dim(), 0) {
-    check_dtype("mask", mask, torch::headeronly::ScalarType::Bool);
-    const int64_t missing = x.dim() - mask.dim();
-    STD_TORCH_CHECK(missing >= 0, "mask: shape ", to_string(mask.sizes()), " does not broadcast to x's ",
-                    to_string(x.sizes()));
-    const int64_t last = mask.dim() - 1;
-    if (last >= 0 && mask.size(last) > 1 && mask.stride(last) > 1) mask = torch::stable::contiguous(mask);
-    for (int64_t d = 0; d < mask.dim(); ++d) {
-      STD_TORCH_CHECK(mask.size(d) == 1 || mask.size(d) == x.size(missing + d), "mask: shape ", to_string(mask.sizes()),
-                      " does not broadcast to x's ", to_string(x.sizes()));
-      strides[missing + d] = mask.size(d) == 1 ? 0 : mask.stride(d);
-    }
-  }
-};
-
-void set_mask(cpu::SoftmaxForward& params, const BroadcastMask& view, const Tensor& x) {
-  params.mask = static_cast<const uint8_t*>(view.mask.const_data_ptr());
-  params.mask_per_row = view.strides.back() == 0;
-  STD_TORCH_CHECK(
-      cpu::make_row_layout(static_cast<int>(x.dim()) - 1, x.sizes().data(), view.strides.data(), &params.mask_rows),
-      "mask: more than ", cpu::kMaxRowDims, " separately strided dimensions; pass mask.contiguous()");
-}
-
-Tensor softmax_forward(const Tensor& given, const std::optional<Tensor>& mask, double scale) {
-  const int dtype = dtype_index("x", given);
-  Tensor x = rows_contiguous(given);
-  Tensor out = new_output(x);
-  cpu::SoftmaxForward params{};
-  const auto [rows, cols] = shape_of(x);
-  params.rows = rows;
-  params.cols = cols;
-  params.x_rows = row_layout(x);
-  params.x = x.const_data_ptr();
-  std::optional<BroadcastMask> view;
-  if (mask) set_mask(params, view.emplace(*mask, x), x);
-  params.scale = static_cast<float>(scale);
-  params.out = out.mutable_data_ptr();
-  params.stream = should_stream(out);
-  cpu::for_rows(parallel_for, kernels().softmax_forward[dtype], params);
-  return out;
-}
-
-Tensor softmax_backward(const Tensor& given_grad, const Tensor& given_y, double scale) {
-  const int dtype = dtype_index("output", given_y);
-  check_dtype("grad_output", given_grad, given_y.scalar_type());
-  check_sizes("grad_output", given_grad, given_y.sizes());
-  Tensor grad = rows_contiguous(given_grad);
-  Tensor y = rows_contiguous(given_y);
-  Tensor out = new_output(y);
-  cpu::SoftmaxBackward params{};
-  const auto [rows, cols] = shape_of(y);
-  params.rows = rows;
-  params.cols = cols;
-  params.grad_y_rows = row_layout(grad);
-  params.y_rows = row_layout(y);
-  params.grad_y = grad.const_data_ptr();
-  params.y = y.const_data_ptr();
-  params.scale = static_cast<float>(scale);
-  params.grad_x = out.mutable_data_ptr();
-  params.stream = should_stream(out);
-  cpu::for_rows(parallel_for, kernels().softmax_backward[dtype], params);
-  return out;
+Tensor softmax_backward(const Tensor& grad, const Tensor& y, double scale) {
+  const SoftmaxBackwardCall call(grad, y, scale);
+  cpu::for_rows(parallel_for, kernels().softmax_backward[call.dtype], call.params);
+  return call.out;
 }
 
 }  // namespace

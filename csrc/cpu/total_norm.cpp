@@ -22,8 +22,8 @@ Tensor total_norm(std::vector<Tensor> tensors) {
   }
   const ChunkedList list(tensors);
   std::vector<double> sums(list.chunks());
-  const cpu::Squares params{list.view(), data.data(), sums.data()};
-  cpu::for_units(parallel_for, kernels().squares, params, list.chunks(), cpu::kTensorChunk);
+  const Squares params{list.view(), data.data(), sums.data()};
+  cpu::for_units(parallel_for, kernels().squares, params, list.chunks(), kTensorChunk);
   Tensor norm = torch::stable::new_empty(tensors[0], {});
   *static_cast<float*>(norm.mutable_data_ptr()) =
       static_cast<float>(std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0)));

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import Tensor
 BACKENDS = ("native", "triton", "reference")  # the order in which `None` tries them
 
 library = torch.library.Library("fastlm", "DEF")
+_libraries: list[torch.library.Library] = []  # those of add_family: definitions go with them
 
 _logger = logging.getLogger("fastlm")
 _environment: str | None = os.environ.get("FASTLM_BACKEND") or None  # read once, when fastlm.ops is imported
@@ -40,8 +41,10 @@ class Pair:
     backward: Callable[..., Any]
 
 
-_families: dict[str, Mapping[str, Any]] = {}  # op -> its kernels by family
+_families: dict[str, dict[str, Any]] = {}  # op -> its kernels by family
 _registered: dict[str, tuple[str, ...]] = {}  # op -> the names it is registered under
+_schemas: dict[str, tuple[str, Callable[..., Any]]] = {}  # such a name -> its schema and fake
+_names = list(BACKENDS)  # and what add_family added
 
 
 def define(op: str, forward: str, backward: str, fakes: Pair) -> dict[str, Pair]:
@@ -84,11 +87,42 @@ def register(op: str, name: str, schema: str, fake: Callable[..., Any]) -> Calla
     Returns:
         The overload, to be called.
     """
-    library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.register_fake(f"fastlm::{name}", fake, lib=library)
     _registered[op] = (*_registered.get(op, ()), name)
-    overload: Callable[..., Any] = getattr(torch.ops.fastlm, name).default
+    _schemas[name] = (schema, fake)
+    return _define(library, name)
+
+
+def _define(into: torch.library.Library, name: str) -> Callable[..., Any]:
+    schema, fake = _schemas[name]
+    into.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.register_fake(f"{into.ns}::{name}", fake, lib=into)
+    overload: Callable[..., Any] = getattr(getattr(torch.ops, into.ns), name).default
     return overload
+
+
+def add_family(family: str, path: Path) -> tuple[str, ...]:
+    """Let ``backend=family`` run, on the CPU, the kernels that a library registers under ``fastlm_{family}``.
+
+    For tests: CUDA kernels that run in lockstep on the host.
+
+    Args:
+        family: its name.
+        path: the library.
+
+    Returns:
+        The ops that it has kernels of.
+    """
+    into = torch.library.Library(f"fastlm_{family}", "DEF")
+    overloads = {name: _define(into, name) for name in _schemas}
+    torch.ops.load_library(str(path))
+    _libraries.append(into)
+    _names.append(family)
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    ops = [op for op, names in _registered.items() if all(has_kernel(f"{into.ns}::{name}", "CPU") for name in names)]
+    for op in ops:
+        kernels = [overloads[name] for name in _registered[op]]
+        _families[op][family] = Pair(*kernels) if isinstance(_families[op]["native"], Pair) else kernels[0]
+    return tuple(ops)
 
 
 def load_native() -> None:
@@ -269,5 +303,5 @@ def rows_contiguous(x: Tensor) -> Tensor:
 
 
 def _check_name(name: str, source: str) -> None:
-    if name not in BACKENDS:
-        raise ValueError(f"{source}: {name!r} is no backend; choose one of {', '.join(BACKENDS)}")
+    if name not in _names:
+        raise ValueError(f"{source}: {name!r} is no backend; choose one of {', '.join(_names)}")

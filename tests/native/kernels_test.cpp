@@ -15,7 +15,7 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/rows.h"
+#include "kernels/rows.h"
 
 using namespace fastlm::cpu;
 

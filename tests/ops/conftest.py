@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,13 +10,35 @@ import pytest
 import torch
 
 from fastlm import ops
+from fastlm.ops import _backend
+from tests.native.lockstep import COMPILER, ROOT, build_library
 
 
-@pytest.fixture(params=["native", "reference"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``family``: all that run this module's op on a CPU, its CUDA kernels in lockstep among them."""
+    if "family" not in metafunc.fixturenames:
+        return
+    op = metafunc.module.__name__.rpartition("test_")[2]
+    on_gpus = (ROOT / "csrc" / "cuda" / f"{op}.cpp").exists()
+    families = ["native", "reference", *(["lockstep"] if on_gpus else [])]
+    metafunc.parametrize("family", families, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def lockstep_ops() -> tuple[str, ...]:
+    """The ops whose CUDA kernels ``backend="lockstep"`` now runs."""
+    if shutil.which(COMPILER[0]) is None:
+        pytest.skip(f"no C++ compiler ({COMPILER[0]}) to build the CUDA kernels with")
+    return _backend.add_family("lockstep", build_library())
+
+
+@pytest.fixture
 def family(request: pytest.FixtureRequest) -> str:
-    """For the ops that have CPU kernels: both families, or the reason why the native one is not built."""
+    """The family that runs, or the reason why it was not built."""
     if request.param == "native" and (fault := ops.native_fault()):
         pytest.skip(fault)
+    if request.param == "lockstep":
+        request.getfixturevalue("lockstep_ops")
     return str(request.param)
 
 

@@ -1,9 +1,9 @@
 // From a row number to its place in memory.
 #pragma once
 
-#include "kernels/cpu/kernels.h"
+#include "kernels/params.h"
 
-namespace fastlm::cpu {
+namespace fastlm {
 
 // Merges neighbouring dimensions that one stride describes and drops those of size 1. False: still too many of them.
 inline bool make_row_layout(int dims, const int64_t* sizes, const int64_t* strides, RowLayout* layout) {
@@ -24,4 +24,4 @@ inline bool make_row_layout(int dims, const int64_t* sizes, const int64_t* strid
   return true;
 }
 
-}  // namespace fastlm::cpu
+}  // namespace fastlm

@@ -10,24 +10,19 @@
 #endif
 
 #include "csrc/check.h"
-#include "kernels/cpu/isa.h"
-#include "kernels/cpu/parallel.h"
-#include "kernels/cpu/rows.h"
+#include "kernels/rows.h"
 
 namespace fastlm {
-
-// The kernels in use: FASTLM_CPU_ISA's choice, else the fastest here. Throws where FASTLM_CPU_ISA cannot be met.
-const cpu::KernelTable& kernels();
 
 inline int dtype_index(const char* name, const Tensor& tensor) {
   using torch::headeronly::ScalarType;
   switch (tensor.scalar_type()) {
     case ScalarType::Float:
-      return static_cast<int>(cpu::DType::kFloat32);
+      return static_cast<int>(DType::kFloat32);
     case ScalarType::BFloat16:
-      return static_cast<int>(cpu::DType::kBFloat16);
+      return static_cast<int>(DType::kBFloat16);
     case ScalarType::Half:
-      return static_cast<int>(cpu::DType::kHalf);
+      return static_cast<int>(DType::kHalf);
     default:
       STD_TORCH_CHECK(false, name, ": dtype ", torch::headeronly::toString(tensor.scalar_type()),
                       " is not supported; use float32, bfloat16 or float16");
@@ -43,18 +38,18 @@ inline Tensor rows_contiguous(const Tensor& tensor) {
 
 // Where the rows (all dimensions but the last) of `tensor` lie; replaces it by a contiguous copy in the rare case that
 // more dimensions remain than a layout holds.
-inline cpu::RowLayout row_layout(Tensor& tensor) {
-  cpu::RowLayout layout;
+inline RowLayout row_layout(Tensor& tensor) {
+  RowLayout layout;
   const int dims = static_cast<int>(tensor.dim()) - 1;
-  if (!cpu::make_row_layout(dims, tensor.sizes().data(), tensor.strides().data(), &layout)) {
+  if (!make_row_layout(dims, tensor.sizes().data(), tensor.strides().data(), &layout)) {
     tensor = torch::stable::contiguous(tensor);
-    cpu::make_row_layout(dims, tensor.sizes().data(), tensor.strides().data(), &layout);
+    make_row_layout(dims, tensor.sizes().data(), tensor.strides().data(), &layout);
   }
   return layout;
 }
 
 // Words of Philox below round(p 2^32) drop, and the others are divided by the exact share that is kept.
-inline cpu::Dropout make_dropout(double p, int64_t seed) {
+inline Dropout make_dropout(double p, int64_t seed) {
   STD_TORCH_CHECK(p >= 0.0 && p <= 1.0, "dropout_p: ", p, " is outside [0, 1]");
   const double threshold = std::nearbyint(p * 0x1p32), kept = 1.0 - threshold * 0x1p-32;
   return {static_cast<uint64_t>(threshold), kept > 0.0 ? static_cast<float>(1.0 / kept) : 0.0f,
@@ -67,14 +62,14 @@ inline bool should_stream(const Tensor& out) {
   return out.numel() * static_cast<int64_t>(out.element_size()) >= kStreamBytes;
 }
 
-// An uninitialised contiguous tensor of like's device, and its dtype unless another is given. The allocator takes a
+// An uninitialised contiguous tensor of like's device, and its dtype unless another is given. A CPU's allocator takes a
 // large one fresh from the system, and touching it in 4 KiB pages costs several times what writing it does: huge pages
 // are asked for where there are any.
 inline Tensor new_output(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
                          std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
   Tensor out = torch::stable::new_empty(like, sizes, dtype);
 #ifdef __linux__
-  if (should_stream(out)) {
+  if (out.is_cpu() && should_stream(out)) {
     constexpr uintptr_t kPage = 4096;
     const auto begin = (reinterpret_cast<uintptr_t>(out.mutable_data_ptr()) + kPage - 1) / kPage * kPage;
     const auto end = reinterpret_cast<uintptr_t>(out.mutable_data_ptr()) + out.numel() * out.element_size();
@@ -86,12 +81,6 @@ inline Tensor new_output(const Tensor& like, torch::headeronly::IntHeaderOnlyArr
 // The same of like's shape.
 inline Tensor new_output(const Tensor& like, std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
   return new_output(like, like.sizes(), dtype);
-}
-
-// torch's thread pool.
-inline void parallel_for(int64_t begin, int64_t end, int64_t grain, void (*body)(int64_t, int64_t, void*),
-                         void* context) {
-  torch::stable::parallel_for(begin, end, grain, [&](int64_t b, int64_t e) { body(b, e, context); });
 }
 
 }  // namespace fastlm

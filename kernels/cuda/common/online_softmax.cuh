@@ -1,0 +1,49 @@
+// A running maximum with the sum of exponentials relative to it (Milakov and Gimelshein, "Online normalizer calculation
+// for softmax", 2018).
+#pragma once
+
+#include "kernels/cuda/common/team.cuh"
+
+namespace fastlm::cuda {
+
+inline constexpr float kLog2E = 0x1.715476p+0f;
+
+// What exponentials are relative to: the maximum, or 0 where everything so far is -infinity, whose exponential is then
+// 0 instead of NaN. NaN itself stays: maximum() drops it, but no sum does.
+FASTLM_DEVICE float base_of(float largest) { return largest == -INFINITY ? 0.0f : largest; }
+
+// exp(x - base) for data of type T. Where it has 16 bits, rounding the exponent of two costs nothing that can be seen.
+template <class T>
+FASTLM_DEVICE float relative_exp(float x, float base) {
+  if constexpr (std::is_same_v<T, float>) return exp(x - base);
+  return exp2((x - base) * kLog2E);
+}
+
+template <class T>
+struct OnlineSoftmax {
+  float largest = -INFINITY;
+  float sum = 0.0f;
+
+  template <int kCount>
+  FASTLM_DEVICE void include(const float (&x)[kCount]) {
+    float next = largest;
+    FASTLM_UNROLL
+    for (int e = 0; e < kCount; ++e) next = maximum(next, x[e]);
+    const float base = base_of(next);
+    if (next != largest) sum *= relative_exp<T>(largest, base);
+    largest = next;
+    FASTLM_UNROLL
+    for (int e = 0; e < kCount; ++e) sum += relative_exp<T>(x[e], base);
+  }
+
+  // That of the whole team, in every thread.
+  template <class Team>
+  FASTLM_DEVICE OnlineSoftmax reduce(Team& team) const {
+    OnlineSoftmax all;
+    all.largest = team.reduce(largest, Largest{});
+    all.sum = team.reduce(sum * relative_exp<T>(largest, base_of(all.largest)), Add{});
+    return all;
+  }
+};
+
+}  // namespace fastlm::cuda

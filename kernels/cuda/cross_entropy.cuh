@@ -1,0 +1,152 @@
+// Cross-entropy of raw logits with integer targets: loss and log-sum-exp in one read, the gradient in one read and one
+// write. Label smoothing as in Szegedy et al. 2016: the target distribution is (1 - s) one-hot + s / V.
+#pragma once
+
+#include "kernels/cuda/common/online_softmax.cuh"
+#include "kernels/cuda/common/row.cuh"
+#include "kernels/cuda/cross_entropy.h"
+
+namespace fastlm::cuda {
+
+enum class RowKind { kScored, kIgnored, kOutOfRange };
+
+FASTLM_DEVICE int64_t target_of(const CrossEntropyTargets& targets, int64_t row) {
+  return load(Global<const int64_t>(targets.data) + row * targets.stride);
+}
+FASTLM_DEVICE RowKind row_kind(const CrossEntropyTargets& targets, int64_t target, int64_t cols) {
+  if (target == targets.ignore_index) return RowKind::kIgnored;
+  return target < 0 || target >= cols ? RowKind::kOutOfRange : RowKind::kScored;
+}
+
+template <class T, class RowTeam>
+struct CrossEntropyForwardKernel {
+  using Team = RowTeam;
+  static constexpr int kThreads = Team::kThreads;
+
+  FASTLM_DEVICE static void run(const CrossEntropyForward& p) {
+    const int64_t row = block_x() * Team::kRows + Team::row();
+    if (row >= p.rows) return;
+    const int64_t target = target_of(p.targets, row);
+    double lse = NAN;
+    float loss = NAN;
+    switch (row_kind(p.targets, target, p.cols)) {
+      case RowKind::kScored:
+        loss = scored(p, row, target, &lse);
+        break;
+      case RowKind::kIgnored:
+        lse = 0.0;
+        loss = 0.0f;
+        break;
+      case RowKind::kOutOfRange:
+        break;
+    }
+    if (Team::rank() == 0) {
+      store(Global<float>(p.row_loss) + row, loss);
+      store(Global<double>(p.lse) + row, lse);
+    }
+  }
+
+ private:
+  FASTLM_DEVICE static float scored(const CrossEntropyForward& p, int64_t row, int64_t target, double* lse) {
+    const Global<const T> logits = Global<const T>(p.logits) + row * p.row_stride;
+    const Share<T, Team, 0> share(p.cols);
+    OnlineSoftmax<T> mine;
+    float total = 0.0f;
+    share.each([&](int, int i) {
+      const RowVector<T> vector = read(logits, i, share.n);
+      float x[kWidth<T>];
+      FASTLM_UNROLL
+      for (int e = 0; e < kWidth<T>; ++e) x[e] = share.holds(i + e) ? to_float(vector[e]) : -INFINITY;
+      mine.include(x);
+      FASTLM_UNROLL
+      for (int e = 0; e < kWidth<T>; ++e) total += to_float(vector[e]);  // outside the row it is 0
+    });
+    Team team;
+    const OnlineSoftmax<T> all = mine.reduce(team);
+    *lse = all.largest + log(static_cast<double>(all.sum));
+    double loss = *lse - to_float(load(logits + target));
+    if (p.label_smoothing != 0.0f) {
+      const double uniform_loss = *lse - static_cast<double>(team.reduce(total, Add{})) / p.cols;
+      loss = (1.0 - p.label_smoothing) * loss + p.label_smoothing * uniform_loss;
+    }
+    return static_cast<float>(loss);
+  }
+};
+
+template <class T, class RowTeam>
+struct CrossEntropyBackwardKernel {
+  using Team = RowTeam;
+  static constexpr int kThreads = Team::kThreads;
+
+  FASTLM_DEVICE static void run(const CrossEntropyBackward& p) {
+    const int64_t row = block_x() * Team::kRows + Team::row();
+    if (row >= p.rows) return;
+    const int64_t target = target_of(p.targets, row);
+    const Global<T> grad = Global<T>(p.grad_logits) + row * p.cols;
+    switch (row_kind(p.targets, target, p.cols)) {
+      case RowKind::kScored:
+        return scored(p, row, static_cast<int>(target), grad);
+      case RowKind::kIgnored:
+        return fill(p, grad, 0.0f);
+      case RowKind::kOutOfRange:
+        return fill(p, grad, NAN);
+    }
+  }
+
+ private:
+  // A probability is exp(x - lse). lse is subtracted as two floats: rounded to one, a large lse would scale every
+  // probability of the row.
+  FASTLM_DEVICE static void scored(const CrossEntropyBackward& p, int64_t row, int target, Global<T> grad) {
+    const Global<const T> logits = Global<const T>(p.logits) + row * p.row_stride;
+    const float g = load(Global<const float>(p.grad_row_loss) + row * p.grad_row_loss_stride);
+    const double lse = load(Global<const double>(p.lse) + row * p.lse_stride);
+    const float high = static_cast<float>(lse), low = static_cast<float>(lse - high);
+    const double uniform = p.label_smoothing / static_cast<double>(p.cols);
+    const float elsewhere = static_cast<float>(-g * uniform);
+    const float at_target = static_cast<float>(g * (p.label_smoothing - 1.0 - uniform));
+    const Share<T, Team, 0> share(p.cols);
+    share.each([&](int, int i) {
+      const RowVector<T> x = read(logits, i, share.n);
+      RowVector<T> out;
+      FASTLM_UNROLL
+      for (int e = 0; e < kWidth<T>; ++e) {
+        const float probability = relative_exp<T>(to_float(x[e]) - high, low);
+        out.set(e, from_float<T>(fused(probability, g, i + e == target ? at_target : elsewhere)));
+      }
+      write(grad, i, share.n, out);
+    });
+  }
+
+  FASTLM_DEVICE static void fill(const CrossEntropyBackward& p, Global<T> grad, float value) {
+    RowVector<T> vector;
+    FASTLM_UNROLL
+    for (int e = 0; e < kWidth<T>; ++e) vector.set(e, from_float<T>(value));
+    const Share<T, Team, 0> share(p.cols);
+    share.each([&](int, int i) { write(grad, i, share.n, vector); });
+  }
+};
+
+// Rows are read once, in passing: a warp for short ones, else a block.
+template <class Choice>
+void choose_passing_team(int64_t columns, Choice choice) {
+  if (columns <= 1024) return choice(Warp{});
+  choice(Block<512>{});
+}
+
+template <class T>
+void cross_entropy_forward(const CrossEntropyForward& params, Stream stream) {
+  choose_passing_team(params.cols, [&](auto team) {
+    using Team = decltype(team);
+    launch<CrossEntropyForwardKernel<T, Team>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream, params);
+  });
+}
+
+template <class T>
+void cross_entropy_backward(const CrossEntropyBackward& params, Stream stream) {
+  choose_passing_team(params.cols, [&](auto team) {
+    using Team = decltype(team);
+    launch<CrossEntropyBackwardKernel<T, Team>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream, params);
+  });
+}
+
+}  // namespace fastlm::cuda
