@@ -1,7 +1,8 @@
 """Builds the native parts: ``fastlm._C`` (the ops, LibTorch stable ABI) and ``fastlm._host`` (host loops, pybind11).
 
 Metadata lives in pyproject.toml. Environment: ``FASTLM_NO_EXT=1`` builds neither, ``FASTLM_REQUIRE_EXT=1`` makes a
-missing compiler an error instead of one line, ``MAX_JOBS`` bounds the compiler processes, ``CXX`` names the compiler.
+missing compiler an error instead of one line, ``MAX_JOBS`` bounds the compiler processes, ``CXX`` names the compiler,
+``FASTLM_CUDA_ARCHS`` the GPUs to compile for where torch has CUDA ("8.0 9.0a"; default: this machine's, or CUDA_ARCHS).
 Instruction sets are chosen when the ops run (kernels/cpu/isa.cpp); no flag here may depend on the building machine.
 """
 
@@ -20,6 +21,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).resolve().parent
 TORCH_ABI = "0x020b000000000000"  # one binary serves every torch from 2.11 on
+CUDA_ARCHS = "8.0 9.0a"  # where no GPU tells
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=psabi"]
 # No contraction: where the kernels want a product and a sum rounded once, they say fma.
 COMMON_FLAGS = ["-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", *WARNINGS]
@@ -56,6 +58,7 @@ def cuda_fault(cuda_sources: list[str]) -> str | None:
 
 def ops_extension() -> tuple[Any, str | None]:
     """``fastlm._C`` and why it has no CUDA kernels (None where it has)."""
+    import torch
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
     files = sources("csrc/*.cpp", "csrc/cpu/*.cpp", "kernels/cpu/*.cpp")
@@ -66,7 +69,9 @@ def ops_extension() -> tuple[Any, str | None]:
     if fault is not None:
         return CppExtension("fastlm._C", files, extra_compile_args={"cxx": flags}, **options), fault
     flags.append("-DUSE_CUDA")
-    nvcc = ["-O3", "-std=c++17", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={TORCH_ABI}"]
+    if archs := os.environ.get("FASTLM_CUDA_ARCHS") or ("" if torch.cuda.is_available() else CUDA_ARCHS):
+        os.environ["TORCH_CUDA_ARCH_LIST"] = archs
+    nvcc = ["-O3", "-std=c++17", "-Xcompiler=-fvisibility=hidden"]
     compile_args = {"cxx": flags, "nvcc": nvcc}
     return CUDAExtension("fastlm._C", files + cuda_files, extra_compile_args=compile_args, **options), None
 
