@@ -51,10 +51,10 @@ struct Counted {
 // AOTInductor's shim: as stable as the rest, below dispatcher, autograd and autocast; and the stable dispatcher call
 // has no Scalar for addmm.
 void multiply(const Tensor& a, const Tensor& b, const Tensor& out) {
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.get(), a.get(), b.get()));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.get(), a.get(), b.get()));
 }
 void multiply_add(const Tensor& a, const Tensor& b, const Tensor& out) {
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_addmm_out(out.get(), out.get(), a.get(), b.get(), 1.0, 1.0));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_addmm_out(out.get(), out.get(), a.get(), b.get(), 1.0, 1.0));
 }
 Tensor transposed(const Tensor& matrix) { return torch::stable::transpose(matrix, 0, 1); }
 

@@ -45,7 +45,7 @@ class Device {
   void writes(const char*, const Tensor&) {}
   void* stream() const {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
     return stream;
   }
 
