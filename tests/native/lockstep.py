@@ -14,8 +14,9 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CXX", "c++").split()
-# Functions stay whole under --coverage, so that lines are counted where they are.
-FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+# Hardened builds take a longjmp from one fiber's stack to another's for an attack.
+FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
 LOCKSTEP = ["kernels/cuda/lockstep/*.cpp"]
 KERNELS = ["kernels/cuda/*.cu"]
 OPS = ["csrc/cuda/*.cpp"]
@@ -35,7 +36,9 @@ def compile_all(root: Path, files: list[Path], folder: Path, flags: list[str]) -
 
     def compile_one(source: Path) -> Path:
         out = folder / f"{source.parent.name}_{source.stem}.o"
-        command = [*COMPILER, *FLAGS, *flags, f"-I{root}", "-x", "c++", "-c", str(source), "-o", str(out)]
+        # Reports name files as the repository does.
+        paths = [f"-I{root}", f"-fmacro-prefix-map={root}/="]
+        command = [*COMPILER, *FLAGS, *WARNINGS, *flags, *paths, "-x", "c++", "-c", str(source), "-o", str(out)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
             raise RuntimeError(result.stderr)
@@ -43,6 +46,18 @@ def compile_all(root: Path, files: list[Path], folder: Path, flags: list[str]) -
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(compile_one, files))
+
+
+def build_program(folder: Path, files: list[Path], root: Path = ROOT) -> Path:
+    """An executable of these sources, which include what lies below ``root``.
+
+    Raises:
+        RuntimeError: with the compiler's words.
+    """
+    program = folder / files[0].stem
+    objects = compile_all(root, files, folder, [])
+    subprocess.run([*COMPILER, *map(str, objects), "-o", str(program)], check=True)
+    return program
 
 
 def torch_flags() -> list[str]:
@@ -58,7 +73,7 @@ def build_library() -> Path:
         RuntimeError: the compiler's words.
     """
     files = sources(ROOT, *LOCKSTEP, *KERNELS, *OPS)
-    digest = hashlib.sha256(repr((FLAGS, sys.version, library_paths())).encode())
+    digest = hashlib.sha256(repr((COMPILER, FLAGS, sys.version, library_paths())).encode())
     for path in sources(ROOT, "kernels/*.h", "kernels/cuda/**/*", "csrc/*.h", "csrc/cuda/*"):
         if path.is_file():
             digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
