@@ -48,14 +48,8 @@ def compile_all(root: Path, files: list[Path], folder: Path, flags: list[str]) -
         return list(pool.map(compile_one, files))
 
 
-def build_program(folder: Path, files: list[Path], root: Path = ROOT) -> Path:
-    """An executable of these sources, which include what lies below ``root``.
-
-    Raises:
-        RuntimeError: with the compiler's words.
-    """
-    program = folder / files[0].stem
-    objects = compile_all(root, files, folder, [])
+def link_program(program: Path, objects: list[Path]) -> Path:
+    """The executable ``program`` of these objects."""
     subprocess.run([*COMPILER, *map(str, objects), "-o", str(program)], check=True)
     return program
 

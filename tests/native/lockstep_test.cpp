@@ -123,6 +123,13 @@ KERNEL(one_lane_of_many_readers, TwoWarps) {
   if (!m.planted) warp_barrier();
   if (thread_index() == 50) store(words(), 2.0f);  // fault
 }
+KERNEL(reader_of_another_warp, TwoWarps) {
+  if (thread_index() == 63) store(words(), 1.0f);
+  barrier();
+  if (thread_index() != 63) load(words());
+  m.planted ? warp_barrier() : barrier();
+  if (thread_index() == 0) store(words(), 2.0f);  // fault
+}
 
 // Tensors without a barrier, and between blocks, where there is none.
 KERNEL(output_read_after_write, TwoWarps) {
@@ -278,6 +285,14 @@ KERNEL(copy_waited_for_by_another, TwoWarps) {
   if (!m.planted || warp_index() == 1) wait_for_copies<0>();
   barrier();
   if (warp_index() == 1) load(words() + lane_index());  // fault
+}
+KERNEL(copy_waited_for_after_the_barrier, TwoWarps) {
+  if (thread_index() == 63) copy_async<1>(words(), Global<const float>(m.rows));
+  commit_copies();
+  if (!m.planted) wait_for_copies<0>();
+  barrier();
+  wait_for_copies<0>();
+  if (thread_index() == 0) load(words());  // fault
 }
 KERNEL(copy_at_exit, TwoWarps) {
   copy_async<1>(words() + thread_index(), Global<const float>(m.rows));  // fault

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.native.lockstep import COMPILER, LOCKSTEP, ROOT, build_program, sources
+from tests.native.lockstep import COMPILER, LOCKSTEP, ROOT, compile_all, link_program, sources
 
 SOURCE = Path("tests/native/lockstep_test.cpp")
 
@@ -26,6 +26,7 @@ FAULTS = {
     "warp_barrier_across_warps": (63, r"race: reads shared bytes 124 to 127, which thread 31 wrote"),
     "one_of_many_readers": (40, r"race: writes shared bytes 0 to 3, which thread \d+ read"),
     "one_lane_of_many_readers": (50, r"race: writes shared bytes 0 to 3, which thread \d+ read"),
+    "reader_of_another_warp": (0, r"race: writes shared bytes 0 to 3, which thread 32 read"),
     "output_read_after_write": (32, r"race: reads 4 bytes at 0 of out \(64 elements .*, which thread 0 wrote"),
     "output_write_after_read": (32, r"race: writes 4 bytes at 0 of state .*, which thread 0 read"),
     "output_written_twice": (32, r"race: writes 4 bytes at 0 of out .*, which thread 0 wrote"),
@@ -57,6 +58,7 @@ FAULTS = {
     "copy_not_committed": (0, r"unwaited copy: reads shared bytes 0 to 3"),
     "copy_without_a_barrier": (32, r"race: reads shared bytes 0 to 3, which thread 0 wrote"),
     "copy_waited_for_by_another": (63, r"unwaited copy: reads .*, where the cp.async of thread 31 at {file}:"),
+    "copy_waited_for_after_the_barrier": (0, r"race: reads shared bytes 0 to 3, which thread 63 wrote"),
     "copy_at_exit": (0, r"unwaited copy: its thread leaves the kernel"),
     "copy_at_exit_not_committed": (0, r"unwaited copy, not even committed: its thread leaves the kernel"),
     "copy_overwritten": (0, r"unwaited copy: writes shared bytes 0 to 3, where the cp.async of thread 0"),
@@ -103,7 +105,9 @@ SIXTEEN_BITS = {"bfloat16": torch.bfloat16, "half": torch.float16}
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which(COMPILER[0]) is None:
         pytest.skip(f"no C++ compiler ({COMPILER[0]}) to build the kernels with")
-    return build_program(tmp_path_factory.mktemp("lockstep"), [ROOT / SOURCE, *sources(ROOT, *LOCKSTEP)])
+    folder = tmp_path_factory.mktemp("lockstep")
+    objects = compile_all(ROOT, [ROOT / SOURCE, *sources(ROOT, *LOCKSTEP)], folder, [])
+    return link_program(folder / SOURCE.stem, objects)
 
 
 def run(program: Path, case: str) -> list[str]:

@@ -27,16 +27,14 @@ const Stamp* History::write(const Stamp& writer) {
   for (const Stamp& reader : readers_)
     if (!ordered(reader, writer)) return &reader;
   writer_ = writer;
-  readers_[0] = readers_[1] = Stamp{};
   return nullptr;
 }
 
 void History::note_reader(const Stamp& reader) {
   auto& [first, second] = readers_;
-  const auto farther = [&](auto same) { return same(first, second) && !same(first, reader); };
   if (ordered(first, reader)) {
     first = reader;
-  } else if (ordered(second, reader) || farther(same_warp) || farther(same_block)) {
+  } else if (ordered(second, reader) || (same_warp(first, second) && !same_warp(first, reader))) {
     second = reader;
   }
 }

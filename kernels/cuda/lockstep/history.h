@@ -28,7 +28,9 @@ class History {
   void note_reader(const Stamp& reader);
 
   Stamp writer_;
-  Stamp readers_[2];  // any two since the last write, as far apart as there are: whoever races, races with one of them
+  // Any two that are not ordered, of two warps where there are such: whoever races with a reader, races with one of
+  // them, since blocks run one after another.
+  Stamp readers_[2];
 };
 
 }  // namespace fastlm::cuda::lockstep
