@@ -14,6 +14,7 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CXX", "c++").split()
+# Functions stay whole under --coverage, so that lines are counted where they are.
 # Hardened builds take a longjmp from one fiber's stack to another's for an attack.
 FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -60,6 +61,15 @@ def torch_flags() -> list[str]:
     return [*includes, "-DFASTLM_LOCKSTEP", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
 
 
+def library_folder() -> Path:
+    """Where the library of these very sources is built and its line counters lie."""
+    digest = hashlib.sha256(repr((COMPILER, FLAGS, sys.version, library_paths())).encode())
+    for path in sources(ROOT, "kernels/*.h", "kernels/cuda/**/*", "csrc/*.h", "csrc/cuda/*"):
+        if path.is_file():
+            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return ROOT / "build" / "lockstep" / digest.hexdigest()[:16]
+
+
 def build_library() -> Path:
     """The ops as a library that registers them as ``fastlm_lockstep``, with line counters; built once per source.
 
@@ -67,11 +77,7 @@ def build_library() -> Path:
         RuntimeError: the compiler's words.
     """
     files = sources(ROOT, *LOCKSTEP, *KERNELS, *OPS)
-    digest = hashlib.sha256(repr((COMPILER, FLAGS, sys.version, library_paths())).encode())
-    for path in sources(ROOT, "kernels/*.h", "kernels/cuda/**/*", "csrc/*.h", "csrc/cuda/*"):
-        if path.is_file():
-            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    folder = ROOT / "build" / "lockstep" / digest.hexdigest()[:16]
+    folder = library_folder()
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / "fastlm_lockstep.so"
     with (folder / "lock").open("w") as lock:
