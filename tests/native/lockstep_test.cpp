@@ -39,7 +39,7 @@ struct TwoBlocks : TwoWarps {
 
 template <class Kernel>
 void try_kernel(bool planted) {
-  float rows[3 * 16 + 12] = {}, out[64], state[64] = {};
+  alignas(16) float rows[3 * 16 + 12] = {}, out[64], state[64] = {};
   lockstep::Regions regions;
   regions.add({"rows", rows, 4, {4, 12}, {16, 1}, false}, false);
   regions.add({"out", out, 4, {64}, {1}, true}, true);
@@ -465,7 +465,7 @@ struct ProductOfTiles {
 // Products of small whole numbers are exact. The tile of `first` is what c holds before.
 template <class T, class Kernel>
 void check_product(const char* what, int64_t shared_bytes, bool planted, int first) {
-  T a[kTile][kTile], b[kTile][kTile], b_rows[kTile][kTile];
+  alignas(16) T a[kTile][kTile], b[kTile][kTile], b_rows[kTile][kTile];
   float c[kTile][kTile];
   const auto left = [](int i, int j) { return (i * 7 + j * 3) % 17 - 8; };
   const auto right = [](int i, int j) { return (i * 5 + j * 11) % 13 - 6; };
