@@ -134,6 +134,14 @@ FASTLM_DEVICE void copy_async(T* to, U* from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
   }
 }
+// The same, or zeros in place of what must not be read.
+template <int N, class T, class U>
+FASTLM_DEVICE void copy_async_or_zero(T* to, U* from, bool present) {
+  static_assert(std::is_same_v<T, std::remove_const_t<U>> && N * sizeof(T) == 16);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(present ? 16 : 0)
+               : "memory");
+}
 FASTLM_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 FASTLM_DEVICE void wait_for_copies() {
@@ -154,6 +162,18 @@ FASTLM_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   }
+}
+
+FASTLM_DEVICE void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(word_of(a[0])), "r"(word_of(a[1])), "r"(word_of(a[2])), "r"(word_of(a[3])), "r"(word_of(b[0])),
+        "r"(word_of(b[1])));
+}
+FASTLM_DEVICE float to_tf32(float x) {
+  uint32_t y;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+  return __uint_as_float(y);
 }
 
 template <bool kTransposed, class T>
@@ -198,6 +218,7 @@ FASTLM_DEVICE float exp2(float x) {
 FASTLM_DEVICE float exp(float x) { return expf(x); }
 FASTLM_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
 FASTLM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FASTLM_DEVICE float log(float x) { return logf(x); }
 FASTLM_DEVICE double log(double x) { return ::log(x); }
 FASTLM_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 

@@ -182,6 +182,13 @@ void copy_async(Shared<T> to, Global<U> from, Place at = Place::here()) {
   lockstep::check_global(from.region(), from.get(), N * sizeof(T), false, at);
   lockstep::begin_copy(to.offset(), N * sizeof(T), from.get(), at);
 }
+template <int N, class T, class U>
+void copy_async_or_zero(Shared<T> to, Global<U> from, bool present, Place at = Place::here()) {
+  static_assert(std::is_same_v<T, std::remove_const_t<U>> && N * sizeof(T) == 16);
+  if (present) return copy_async<N>(to, from, at);
+  const char zeros[16] = {};
+  lockstep::begin_copy(to.offset(), 16, zeros, at);
+}
 inline void commit_copies() { lockstep::commit_copies(); }
 template <int kPending>
 void wait_for_copies() {
@@ -217,6 +224,37 @@ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place at
         const int row = i / 4 + reg / 2 * 8, column = i % 4 * 2 + reg % 2;
         float sum = lane(i).c[reg];
         for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
+        lane(i).c[reg] = sum;
+      }
+    }
+  });
+}
+
+// What tensor cores see of a float: 10 bits of its fraction.
+inline float seen_as_tf32(float x) { return word_as<float>(word_of(x) & ~0x1FFFu); }
+inline float to_tf32(float x) {
+  const uint32_t bits = word_of(x);
+  const bool finite = (bits & 0x7F800000u) != 0x7F800000u;
+  return word_as<float>((finite ? bits + 0x1000u : bits) & ~0x1FFFu);  // to nearest, ties away from zero
+}
+inline void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2], Place at = Place::here()) {
+  struct Lane {
+    float* c;
+    const float *a, *b;
+  } mine{c, a, b};
+  lockstep::warp_operation("mma_tf32", at, &mine, [](void* const* lanes) {
+    const auto lane = [&](int i) -> const Lane& { return *static_cast<const Lane*>(lanes[i]); };
+    float a[16][8], b[8][8];
+    for (int i = 0; i < lockstep::kWarp; ++i) {
+      const int group = i / 4, place = i % 4;
+      for (int reg = 0; reg < 4; ++reg) a[group + reg % 2 * 8][place + reg / 2 * 4] = seen_as_tf32(lane(i).a[reg]);
+      for (int reg = 0; reg < 2; ++reg) b[place + reg * 4][group] = seen_as_tf32(lane(i).b[reg]);
+    }
+    for (int i = 0; i < lockstep::kWarp; ++i) {
+      for (int reg = 0; reg < 4; ++reg) {
+        const int row = i / 4 + reg / 2 * 8, column = i % 4 * 2 + reg % 2;
+        float sum = lane(i).c[reg];
+        for (int k = 0; k < 8; ++k) sum += a[row][k] * b[k][column];
         lane(i).c[reg] = sum;
       }
     }
@@ -281,6 +319,7 @@ inline float exp2(float x) { return std::exp2(x); }
 inline float exp(float x) { return std::exp(x); }
 inline float maximum(float a, float b) { return std::fmax(a, b); }
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline float log(float x) { return std::log(x); }
 inline double log(double x) { return std::log(x); }
 inline uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 
