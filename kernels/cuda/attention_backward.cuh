@@ -6,7 +6,7 @@
 //   grad_v = (D * P)^T grad_out,  G = scale * P * (W - delta),  grad_q = G K,  grad_k = G^T Q
 #pragma once
 
-#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/attention_row.cuh"
 
 namespace fastlm::cuda {
 
@@ -72,11 +72,16 @@ struct AttentionQueryGradientKernel {
       if (first < warp.end && first + kKeys > warp.begin)
         rows.include(shape, head, queries, grads, Tiles::other(turn, 0), Tiles::other(turn, 1), warp, first);
     }
-    commit_copies();
+    commit_copies();  // those of the own rows, where there was nothing else
     wait_for_copies<0>();
-    const float factor[2] = {shape.scale, shape.scale};
-    store_rows<T, kWidth>(rows.grad_q, factor, queries, own_row, p.grad_q, head, shape.heads,
-                          static_cast<int>(shape.head_dim), first_query + own_row, rows_q);
+    barrier();  // their tiles are free
+    if (any_unfinite(rows.grad_q)) {
+      recompute(p, head, queries, spans, own_row, first_query);
+    } else {
+      const float factor[2] = {shape.scale, shape.scale};
+      put_sums<T, kWidth>(rows.grad_q, factor, queries, own_row);
+    }
+    store_rows<T>(queries, own_row, p.grad_q, head, shape, first_query + own_row, rows_q);
   }
 
  private:
@@ -98,6 +103,29 @@ struct AttentionQueryGradientKernel {
     if (thread_index() % 2 != 0) return;
     store(shared_memory<float>(kDeltaAt) + row, delta);
     if (query < shape.rows_q) store(Global<float>(call.delta) + (head * shape.rows_q + query), delta);
+  }
+
+  FASTLM_DEVICE static void recompute(const AttentionBackward& p, int head, const Own& queries,
+                                      const Spans<kOwnRows>& spans, int own_row, int first_query) {
+    const AttentionShape& shape = p.shape;
+    const HeadRows<T> q(shape.q, head, shape.head_dim), grads(p.grad_out, head, shape.head_dim);
+    const HeadRows<T> k(shape.k, head, shape.head_dim), v(shape.v, head, shape.head_dim);
+    for (int row = own_row; row < own_row + 16 && first_query + row < shape.rows_q; ++row) {
+      const int query = first_query + row;
+      const Span span = spans.of(row);
+      const float lse = load(Global<const float>(p.lse) + (head * p.lse_stride + query));
+      const float delta = load(shared_memory<float>(kDeltaAt) + row);
+      const Spread<kWidth> q_row = load_row<kWidth>(q, query), grad_row = load_row<kWidth>(grads, query);
+      Spread<kWidth> sum;
+      for (int key = span.begin; key < span.end; ++key) {
+        const Spread<kWidth> k_row = load_row<kWidth>(k, key);
+        const ScoreGradient gradient =
+            score_gradient<T, kDropout>(shape, head, query, key - span.key_start, sees_one_key(shape, span, query), lse,
+                                        delta, q_row, k_row, grad_row, load_row<kWidth>(v, key));
+        sum.add(k_row, gradient.score * shape.scale);
+      }
+      put_row<T>(sum, queries, row);
+    }
   }
 
   // The two queries of a thread, with its share of their columns.
@@ -137,11 +165,11 @@ struct AttentionQueryGradientKernel {
           FASTLM_UNROLL
           for (int e = 0; e < 2; ++e) {
             float& score = scores[n][2 * below + e];
-            const bool sees = key + e >= span.begin && key + e < span.end;
-            const float p = sees ? relative_exp<T>(score * shape.scale, lse[below]) : 0.0f;
+            const bool counts = key + e >= span.begin && key + e < span.end && !sees_one_key(shape, span, query);
+            const float p = relative_exp<T>(score * shape.scale, lse[below]);
             const float weight =
                 (e == 0 ? kept.first : kept.second) ? weights[n][2 * below + e] * shape.keep_scale : 0.0f;
-            score = p * (weight - delta[below]);
+            score = counts ? p * (weight - delta[below]) : 0.0f;
           }
         }
       }
@@ -189,17 +217,46 @@ struct AttentionKeyGradientKernel {
       if (first < warp.end && first + kQueries > warp.begin)
         rows.include(call, head, keys, values, Tiles::other(turn, 0), Tiles::other(turn, 1), warp, first);
     }
-    commit_copies();
+    commit_copies();  // those of the own rows, where there was nothing else
     wait_for_copies<0>();
-    const float k_factor[2] = {shape.scale, shape.scale}, v_factor[2] = {shape.keep_scale, shape.keep_scale};
-    const int head_dim = static_cast<int>(shape.head_dim);
-    store_rows<T, kWidth>(rows.grad_k, k_factor, keys, own_row, p.grad_k, head, shape.heads, head_dim,
-                          first_key + own_row, rows_k);
-    store_rows<T, kWidth>(rows.grad_v, v_factor, values, own_row, p.grad_v, head, shape.heads, head_dim,
-                          first_key + own_row, rows_k);
+    barrier();  // their tiles are free
+    if (any_unfinite(rows.grad_k) || any_unfinite(rows.grad_v)) {
+      recompute(call, head, keys, values, spans, own_row, first_key);
+    } else {
+      const float k_factor[2] = {shape.scale, shape.scale}, v_factor[2] = {shape.keep_scale, shape.keep_scale};
+      put_sums<T, kWidth>(rows.grad_k, k_factor, keys, own_row);
+      put_sums<T, kWidth>(rows.grad_v, v_factor, values, own_row);
+    }
+    store_rows<T>(keys, own_row, p.grad_k, head, shape, first_key + own_row, rows_k);
+    store_rows<T>(values, own_row, p.grad_v, head, shape, first_key + own_row, rows_k);
   }
 
  private:
+  FASTLM_DEVICE static void recompute(const BackwardCall& call, int head, const Own& keys, const Own& values,
+                                      const Spans<kOwnRows>& spans, int own_row, int first_key) {
+    const AttentionShape& shape = call.p.shape;
+    const HeadRows<T> q(shape.q, head, shape.head_dim), grads(call.p.grad_out, head, shape.head_dim);
+    const HeadRows<T> k(shape.k, head, shape.head_dim), v(shape.v, head, shape.head_dim);
+    for (int row = own_row; row < own_row + 16 && first_key + row < shape.rows_k; ++row) {
+      const int key = first_key + row;
+      const Span span = spans.of(row);
+      const Spread<kWidth> k_row = load_row<kWidth>(k, key), v_row = load_row<kWidth>(v, key);
+      Spread<kWidth> sum_k, sum_v;
+      for (int query = span.begin; query < span.end; ++query) {
+        const float lse = load(Global<const float>(call.p.lse) + (head * call.p.lse_stride + query));
+        const float delta = load(Global<const float>(call.delta) + (head * shape.rows_q + query));
+        const Spread<kWidth> q_row = load_row<kWidth>(q, query), grad_row = load_row<kWidth>(grads, query);
+        const ScoreGradient gradient =
+            score_gradient<T, kDropout>(shape, head, query, key - span.key_start, sees_one_key(shape, span, query), lse,
+                                        delta, q_row, k_row, grad_row, v_row);
+        sum_k.add(q_row, gradient.score * shape.scale);
+        sum_v.add(grad_row, gradient.dropped_probability);
+      }
+      put_row<T>(sum_k, keys, row);
+      put_row<T>(sum_v, values, row);
+    }
+  }
+
   // The two keys of a thread, with its share of their columns.
   struct Rows {
     int own_row, first_key;
@@ -237,7 +294,8 @@ struct AttentionKeyGradientKernel {
             const float probability = sees ? relative_exp<T>(score * shape.scale, lse) : 0.0f;
             const bool kept = !kDropout || keeps(shape, head, query, below);
             score = kept ? probability : 0.0f;
-            weight = probability * ((kept ? weight * shape.keep_scale : 0.0f) - delta);
+            const bool counts = sees && !sees_one_key(shape, span, query);
+            weight = counts ? probability * ((kept ? weight * shape.keep_scale : 0.0f) - delta) : 0.0f;
           }
         }
       }

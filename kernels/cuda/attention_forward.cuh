@@ -3,7 +3,7 @@
 // that 64 queries see, and each warp looks only at those that its own 16 do.
 #pragma once
 
-#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/attention_row.cuh"
 
 namespace fastlm::cuda {
 
@@ -48,9 +48,10 @@ struct AttentionForwardKernel {
       if (first < warp.end && first + kKeys > warp.begin)
         rows.include(p, head, queries, keys_of(turn), values_of(turn), warp, first);
     }
-    commit_copies();  // of queries that see no key
+    commit_copies();  // those of the own rows, where there was nothing else
     wait_for_copies<0>();
-    rows.finish(p, head, queries);
+    barrier();  // their tiles are free
+    rows.finish(p, head, queries, spans);
   }
 
  private:
@@ -127,7 +128,7 @@ struct AttentionForwardKernel {
       }
     }
 
-    FASTLM_DEVICE void finish(const AttentionForward& p, int head, const Queries& queries) {
+    FASTLM_DEVICE void finish(const AttentionForward& p, int head, const Queries& queries, const Spans<kOwnRows>& all) {
       const int rows = static_cast<int>(p.shape.rows_q);
       float factor[2];
       FASTLM_UNROLL
@@ -139,8 +140,22 @@ struct AttentionForwardKernel {
         if (lane_index() % 4 == 0 && query < rows)
           store(Global<float>(p.lse) + (head * p.lse_stride + query), largest[below] + log(sum[below]));
       }
-      store_rows<T, kWidth>(out, factor, queries, own_row, p.out, head, p.shape.heads,
-                            static_cast<int>(p.shape.head_dim), first_query, rows);
+      if (any_unfinite(out)) {
+        recompute(p, head, queries, all);
+      } else {
+        put_sums<T, kWidth>(out, factor, queries, own_row);
+      }
+      store_rows<T>(queries, own_row, p.out, head, p.shape, first_query, rows);
+    }
+
+    FASTLM_DEVICE void recompute(const AttentionForward& p, int head, const Queries& queries,
+                                 const Spans<kOwnRows>& spans) const {
+      const int rows = static_cast<int>(p.shape.rows_q);
+      for (int row = 0; row < 16 && first_query + row < rows; ++row) {
+        const Span span = spans.of(own_row + row);
+        const auto attended = attend<T, kWidth, kDropout>(p.shape, head, first_query + row, span);
+        put_row<T>(attended, queries, own_row + row);
+      }
     }
   };
 };

@@ -46,12 +46,10 @@ FASTLM_DEVICE void begin_to_load(const AnyTile& tile, const HeadRows<T>& from, i
   }
 }
 
-// A warp's sums, 16 rows of kWidth columns, times `factor` of each row, as rows [first, first + 16) of a contiguous
-// tensor (rows, heads, head_dim); they pass through rows of a tile that only this warp uses.
+// A warp's sums, 16 rows of kWidth columns, times `factor` of each row, into rows of a tile that only this warp uses.
 template <class T, int kWidth, class AnyTile>
-FASTLM_DEVICE void store_rows(const float (&sums)[kWidth / 8][4], const float (&factor)[2], const AnyTile& tile,
-                              int tile_row, void* out, int head, int64_t heads, int head_dim, int first, int rows) {
-  const int lane = lane_index();
+FASTLM_DEVICE void put_sums(const float (&sums)[kWidth / 8][4], const float (&factor)[2], const AnyTile& tile,
+                            int tile_row) {
   FASTLM_UNROLL
   for (int n = 0; n < kWidth / 8; ++n) {
     FASTLM_UNROLL
@@ -59,18 +57,37 @@ FASTLM_DEVICE void store_rows(const float (&sums)[kWidth / 8][4], const float (&
       Vector<T, 2> pair;
       pair.set(0, from_float<T>(sums[n][2 * below] * factor[below]));
       pair.set(1, from_float<T>(sums[n][2 * below + 1] * factor[below]));
-      store_vector(tile.at(tile_row + lane / 4 + 8 * below, n * 8 + lane % 4 * 2), pair);
+      store_vector(tile.at(tile_row + lane_index() / 4 + 8 * below, n * 8 + lane_index() % 4 * 2), pair);
     }
   }
+}
+
+// 16 rows of a tile as rows [first, first + 16) of a contiguous tensor (rows, heads, head_dim), by the warp that put
+// them there.
+template <class T, class AnyTile>
+FASTLM_DEVICE void store_rows(const AnyTile& tile, int tile_row, void* out, int head, const AttentionShape& shape,
+                              int first, int rows) {
   warp_barrier();
   const auto memory = Global<T>(out);
-  const int vectors = head_dim / kVector<T>;
-  for (int i = lane; i < 16 * vectors; i += 32) {
+  const int head_dim = static_cast<int>(shape.head_dim), vectors = head_dim / kVector<T>;
+  for (int i = lane_index(); i < 16 * vectors; i += 32) {
     const int row = i / vectors, column = i % vectors * kVector<T>;
     if (first + row >= rows) continue;
-    store_vector(memory + (((first + row) * heads + head) * head_dim + column),
+    store_vector(memory + (((first + row) * shape.heads + head) * head_dim + column),
                  load_vector<kVector<T>>(tile.at(tile_row + row, column)));
   }
+}
+
+// Whether a warp's sums hold anything that is not finite.
+template <int kCount>
+FASTLM_DEVICE bool any_unfinite(const float (&sums)[kCount][4]) {
+  float zero = 0.0f;
+  FASTLM_UNROLL
+  for (int n = 0; n < kCount; ++n) {
+    FASTLM_UNROLL
+    for (int i = 0; i < 4; ++i) zero = fused(sums[n][i], 0.0f, zero);
+  }
+  return any_lane(zero != 0.0f || zero != zero);
 }
 
 // 16 x 16 scores that a warp looks at, of its own 16 rows and rows [first, first + 16) of the other side.

@@ -164,18 +164,6 @@ FASTLM_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b
   }
 }
 
-FASTLM_DEVICE void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(word_of(a[0])), "r"(word_of(a[1])), "r"(word_of(a[2])), "r"(word_of(a[3])), "r"(word_of(b[0])),
-        "r"(word_of(b[1])));
-}
-FASTLM_DEVICE float to_tf32(float x) {
-  uint32_t y;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-  return __uint_as_float(y);
-}
-
 template <bool kTransposed, class T>
 FASTLM_DEVICE void load_matrices(uint32_t (&out)[4], T* row) {
   static_assert(sizeof(T) == 2);

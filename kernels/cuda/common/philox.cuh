@@ -45,13 +45,13 @@ FASTLM_DEVICE bool kept_key(uint64_t seed, uint64_t threshold, int head, int que
   return word(key_words(seed, head, query, position), position % 4) >= threshold;
 }
 
-// The same for this position and the next.
+// The same for this position and the next; the first may be -1, where its answer means nothing.
 struct KeptPair {
   bool first, second;
 };
 FASTLM_DEVICE KeptPair kept_keys(uint64_t seed, uint64_t threshold, int head, int query, int position) {
   const PhiloxWords drawn = key_words(seed, head, query, position);
-  const int place = position % 4;
+  const int place = position & 3;
   const uint32_t second = place < 3 ? word(drawn, place + 1) : key_words(seed, head, query, position + 1).words[0];
   return {word(drawn, place) >= threshold, second >= threshold};
 }

@@ -1,8 +1,11 @@
 // Tiles in shared memory, and the fragments that a warp takes from them for its tensor cores: 16 rows by 16 columns on
 // the left (Left), 16 by 16 on the right (Right), 16 by 8 sums (float[4]).
 //
-// bf16 and fp16 go through mma.sync.m16n8k16. fp32 goes through m16n8k8 of tf32, three times: x = high + low, each of
-// 11 bits, and high * high + high * low + low * high misses x * y by 2^-22 of it.
+// All go through mma.sync.m16n8k16. A float is cut into three bf16 of eight bits, which are all that it has, and six of
+// their nine products are added; the others are beyond its last bit (Henry, Tang and Heinecke, "Leveraging the bfloat16
+// artificial intelligence datatype for higher-precision computations", 2019). Tensor cores round towards zero as they
+// add up, so their sums of 16 products begin at zero and are added outside (Ootomo and Yokota, "Recovering single
+// precision accuracy from tensor cores while surpassing the FP32 theoretical peak performance", 2022).
 #pragma once
 
 #include "kernels/cuda/common/device.cuh"
@@ -33,15 +36,14 @@ template <class T>
 struct Right {
   uint32_t words[4];  // columns 0 to 7 in the first two
 };
-// Columns k and k + 1 where the tensor core's order has k and k + 4, on both sides: a sum does not mind, and so sums
-// are left fragments as they are, and neighbours are loaded together.
+// The same, before two neighbours are packed into a word.
 template <>
 struct Left<float> {
-  float values[2][4];  // by eight columns
+  float pairs[4][2];
 };
 template <>
 struct Right<float> {
-  float values[2][2][2];  // by eight columns, eight rows
+  float pairs[4][2];
 };
 
 template <class T, class Tile>
@@ -50,13 +52,10 @@ FASTLM_DEVICE Left<T> load_left(const Tile& tile, int row, int column) {
   Left<T> left;
   if constexpr (std::is_same_v<T, float>) {
     FASTLM_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      FASTLM_UNROLL
-      for (int below = 0; below < 2; ++below) {
-        const auto pair = load_vector<2>(tile.at(row + lane / 4 + below * 8, column + half * 8 + lane % 4 * 2));
-        left.values[half][below] = pair[0];
-        left.values[half][below + 2] = pair[1];
-      }
+    for (int i = 0; i < 4; ++i) {
+      const auto pair = load_vector<2>(tile.at(row + lane / 4 + i % 2 * 8, column + i / 2 * 8 + lane % 4 * 2));
+      left.pairs[i][0] = pair[0];
+      left.pairs[i][1] = pair[1];
     }
   } else {
     load_matrices<false>(left.words, tile.at(row + lane % 16, column + lane / 16 * 8));
@@ -71,13 +70,10 @@ FASTLM_DEVICE Right<T> load_right_of_transpose(const Tile& tile, int row, int co
   Right<T> right;
   if constexpr (std::is_same_v<T, float>) {
     FASTLM_UNROLL
-    for (int n = 0; n < 2; ++n) {
-      FASTLM_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const auto pair = load_vector<2>(tile.at(row + n * 8 + lane / 4, column + half * 8 + lane % 4 * 2));
-        right.values[n][half][0] = pair[0];
-        right.values[n][half][1] = pair[1];
-      }
+    for (int i = 0; i < 4; ++i) {
+      const auto pair = load_vector<2>(tile.at(row + i / 2 * 8 + lane / 4, column + i % 2 * 8 + lane % 4 * 2));
+      right.pairs[i][0] = pair[0];
+      right.pairs[i][1] = pair[1];
     }
   } else {
     load_matrices<false>(right.words, tile.at(row + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8));
@@ -92,10 +88,11 @@ FASTLM_DEVICE Right<T> load_right(const Tile& tile, int row, int column) {
   Right<T> right;
   if constexpr (std::is_same_v<T, float>) {
     FASTLM_UNROLL
-    for (int n = 0; n < 2; ++n) FASTLM_UNROLL
-    for (int half = 0; half < 2; ++half) FASTLM_UNROLL
-    for (int next = 0; next < 2; ++next)
-      right.values[n][half][next] = load(tile.at(row + half * 8 + lane % 4 * 2 + next, column + n * 8 + lane / 4));
+    for (int i = 0; i < 4; ++i) {
+      const int from = row + i % 2 * 8 + lane % 4 * 2, place = column + i / 2 * 8 + lane / 4;
+      right.pairs[i][0] = load(tile.at(from, place));
+      right.pairs[i][1] = load(tile.at(from + 1, place));
+    }
   } else {
     load_matrices<true>(right.words, tile.at(row + lane % 16, column + lane / 16 * 8));
   }
@@ -111,44 +108,60 @@ FASTLM_DEVICE uint32_t pack(float low, float high) {
 template <class T>
 FASTLM_DEVICE Left<T> as_left(const float (&first)[4], const float (&second)[4]) {
   if constexpr (std::is_same_v<T, float>) {
-    return {{{first[0], first[2], first[1], first[3]}, {second[0], second[2], second[1], second[3]}}};
+    return {{{first[0], first[1]}, {first[2], first[3]}, {second[0], second[1]}, {second[2], second[3]}}};
   } else {
     return {{pack<T>(first[0], first[1]), pack<T>(first[2], first[3]), pack<T>(second[0], second[1]),
              pack<T>(second[2], second[3])}};
   }
 }
 
-template <int kCount>
-FASTLM_DEVICE void split(const float (&x)[kCount], float (&high)[kCount], float (&low)[kCount]) {
+// The three parts of floats, in words of two bf16.
+struct Parts {
+  uint32_t words[3][4];
+};
+FASTLM_DEVICE Parts cut(const float (&pairs)[4][2]) {
+  Parts parts;
   FASTLM_UNROLL
-  for (int i = 0; i < kCount; ++i) {
-    high[i] = to_tf32(x[i]);
-    low[i] = to_tf32(x[i] - high[i]);
+  for (int i = 0; i < 4; ++i) {
+    float low = pairs[i][0], high = pairs[i][1];
+    FASTLM_UNROLL
+    for (int part = 0; part < 3; ++part) {
+      const uint32_t low_top = word_of(low) & 0xFFFF0000u, high_top = word_of(high) & 0xFFFF0000u;
+      parts.words[part][i] = low_top >> 16 | high_top;
+      low -= word_as<float>(low_top);
+      high -= word_as<float>(high_top);
+    }
   }
+  return parts;
+}
+
+template <class T>
+FASTLM_DEVICE void multiply_add_words(float (&first)[4], float (&second)[4], const uint32_t (&left)[4],
+                                      const uint32_t (&right)[4]) {
+  const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
+  mma<T>(first, left, low);
+  mma<T>(second, left, high);
 }
 
 // The 16 x 16 sums += left * right, as two of eight columns.
 template <class T>
 FASTLM_DEVICE void multiply_add(float (&first)[4], float (&second)[4], const Left<T>& left, const Right<T>& right) {
   if constexpr (std::is_same_v<T, float>) {
+    const Parts a = cut(left.pairs), b = cut(right.pairs);
+    float first_part[4] = {}, second_part[4] = {};
     FASTLM_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float left_high[4], left_low[4];
-      split(left.values[half], left_high, left_low);
+    for (int order = 2; order >= 0; --order) {  // the smallest products first
       FASTLM_UNROLL
-      for (int n = 0; n < 2; ++n) {
-        float right_high[2], right_low[2];
-        split(right.values[n][half], right_high, right_low);
-        float (&sum)[4] = n == 0 ? first : second;
-        mma_tf32(sum, left_low, right_high);
-        mma_tf32(sum, left_high, right_low);
-        mma_tf32(sum, left_high, right_high);
-      }
+      for (int part = 0; part <= order; ++part)
+        multiply_add_words<BFloat16>(first_part, second_part, a.words[part], b.words[order - part]);
+    }
+    FASTLM_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      first[i] += first_part[i];
+      second[i] += second_part[i];
     }
   } else {
-    const uint32_t low[2] = {right.words[0], right.words[1]}, high[2] = {right.words[2], right.words[3]};
-    mma<T>(first, left.words, low);
-    mma<T>(second, left.words, high);
+    multiply_add_words<T>(first, second, left.words, right.words);
   }
 }
 

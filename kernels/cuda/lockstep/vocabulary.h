@@ -201,6 +201,13 @@ void wait_for_copies() {
 inline float to_float(BFloat16 x);
 inline float to_float(Half x);
 
+// How tensor cores round their sums (Fasi, Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores",
+// 2021); what they lose on the way to a sum is not followed.
+inline float towards_zero(double x) {
+  const float rounded = static_cast<float>(x);
+  return std::fabs(rounded) > std::fabs(x) ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
 template <class T>
 void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place at = Place::here()) {
   struct Lane {
@@ -222,40 +229,9 @@ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place at
     for (int i = 0; i < lockstep::kWarp; ++i) {
       for (int reg = 0; reg < 4; ++reg) {
         const int row = i / 4 + reg / 2 * 8, column = i % 4 * 2 + reg % 2;
-        float sum = lane(i).c[reg];
-        for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
-        lane(i).c[reg] = sum;
-      }
-    }
-  });
-}
-
-// What tensor cores see of a float: 10 bits of its fraction.
-inline float seen_as_tf32(float x) { return word_as<float>(word_of(x) & ~0x1FFFu); }
-inline float to_tf32(float x) {
-  const uint32_t bits = word_of(x);
-  const bool finite = (bits & 0x7F800000u) != 0x7F800000u;
-  return word_as<float>((finite ? bits + 0x1000u : bits) & ~0x1FFFu);  // to nearest, ties away from zero
-}
-inline void mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2], Place at = Place::here()) {
-  struct Lane {
-    float* c;
-    const float *a, *b;
-  } mine{c, a, b};
-  lockstep::warp_operation("mma_tf32", at, &mine, [](void* const* lanes) {
-    const auto lane = [&](int i) -> const Lane& { return *static_cast<const Lane*>(lanes[i]); };
-    float a[16][8], b[8][8];
-    for (int i = 0; i < lockstep::kWarp; ++i) {
-      const int group = i / 4, place = i % 4;
-      for (int reg = 0; reg < 4; ++reg) a[group + reg % 2 * 8][place + reg / 2 * 4] = seen_as_tf32(lane(i).a[reg]);
-      for (int reg = 0; reg < 2; ++reg) b[place + reg * 4][group] = seen_as_tf32(lane(i).b[reg]);
-    }
-    for (int i = 0; i < lockstep::kWarp; ++i) {
-      for (int reg = 0; reg < 4; ++reg) {
-        const int row = i / 4 + reg / 2 * 8, column = i % 4 * 2 + reg % 2;
-        float sum = lane(i).c[reg];
-        for (int k = 0; k < 8; ++k) sum += a[row][k] * b[k][column];
-        lane(i).c[reg] = sum;
+        double sum = lane(i).c[reg];
+        for (int k = 0; k < 16; ++k) sum += static_cast<double>(a[row][k]) * b[k][column];
+        lane(i).c[reg] = towards_zero(sum);
       }
     }
   });
