@@ -17,9 +17,9 @@ struct BackwardCall {
 };
 
 // The products of two tiles of a side that come in turns with two of the other: scores and W, as 16 own rows by kOther.
-template <class T, int kWidth>
+template <class T, int kWidth, int kOtherRows>
 struct BackwardTiles {
-  static constexpr int kOther = kOtherRows<T, kWidth>;
+  static constexpr int kOther = kOtherRows;
   using Own = Tile<T, kOwnRows, kWidth>;
   using Other = Tile<T, kOther, kWidth>;
   // Shared memory: two tiles of the own side, twice two of the other, then the own rows' spans.
@@ -34,7 +34,7 @@ struct BackwardTiles {
 template <class T, int kWidth, bool kDropout>
 struct AttentionQueryGradientKernel {
   static constexpr int kThreads = kBlockThreads;
-  using Tiles = BackwardTiles<T, kWidth>;
+  using Tiles = BackwardTiles<T, kWidth, kOtherRows<T, kWidth>>;
   using Own = typename Tiles::Own;
   using Other = typename Tiles::Other;
   static constexpr int kKeys = Tiles::kOther;
@@ -178,10 +178,15 @@ struct AttentionQueryGradientKernel {
   };
 };
 
-template <class T, int kWidth, bool kDropout>
+// Both gradients need the scores. Where registers do not hold the two, a kernel finds one.
+enum class Gradients { kBoth, kOfKeys, kOfValues };
+
+template <class T, int kWidth, bool kDropout, Gradients kWanted>
 struct AttentionKeyGradientKernel {
   static constexpr int kThreads = kBlockThreads;
-  using Tiles = BackwardTiles<T, kWidth>;
+  static constexpr bool kKeysToo = kWanted != Gradients::kOfValues, kValuesToo = kWanted != Gradients::kOfKeys;
+  // Dropout's words take registers, too.
+  using Tiles = BackwardTiles<T, kWidth, kOtherRows<T, kWidth> / (kDropout && sizeof(T) == 2 ? 2 : 1)>;
   using Own = typename Tiles::Own;
   using Other = typename Tiles::Other;
   static constexpr int kQueries = Tiles::kOther;
@@ -220,15 +225,15 @@ struct AttentionKeyGradientKernel {
     commit_copies();  // those of the own rows, where there was nothing else
     wait_for_copies<0>();
     barrier();  // their tiles are free
-    if (any_unfinite(rows.grad_k) || any_unfinite(rows.grad_v)) {
+    if ((kKeysToo && any_unfinite(rows.grad_k)) || (kValuesToo && any_unfinite(rows.grad_v))) {
       recompute(call, head, keys, values, spans, own_row, first_key);
     } else {
       const float k_factor[2] = {shape.scale, shape.scale}, v_factor[2] = {shape.keep_scale, shape.keep_scale};
-      put_sums<T, kWidth>(rows.grad_k, k_factor, keys, own_row);
-      put_sums<T, kWidth>(rows.grad_v, v_factor, values, own_row);
+      if constexpr (kKeysToo) put_sums<T, kWidth>(rows.grad_k, k_factor, keys, own_row);
+      if constexpr (kValuesToo) put_sums<T, kWidth>(rows.grad_v, v_factor, values, own_row);
     }
-    store_rows<T>(keys, own_row, p.grad_k, head, shape, first_key + own_row, rows_k);
-    store_rows<T>(values, own_row, p.grad_v, head, shape, first_key + own_row, rows_k);
+    if constexpr (kKeysToo) store_rows<T>(keys, own_row, p.grad_k, head, shape, first_key + own_row, rows_k);
+    if constexpr (kValuesToo) store_rows<T>(values, own_row, p.grad_v, head, shape, first_key + own_row, rows_k);
   }
 
  private:
@@ -261,7 +266,7 @@ struct AttentionKeyGradientKernel {
   struct Rows {
     int own_row, first_key;
     Span spans[2];
-    float grad_k[kWidth / 8][4] = {}, grad_v[kWidth / 8][4] = {};
+    float grad_k[kKeysToo ? kWidth / 8 : 1][4] = {}, grad_v[kValuesToo ? kWidth / 8 : 1][4] = {};
 
     FASTLM_DEVICE Rows(const Spans<kOwnRows>& all, int own_row, int first_key)
         : own_row(own_row), first_key(first_key + own_row) {
@@ -299,8 +304,8 @@ struct AttentionKeyGradientKernel {
           }
         }
       }
-      multiply_by<T, kWidth, kQueries>(grad_v, scores, grads, warp, first);
-      multiply_by<T, kWidth, kQueries>(grad_k, weights, queries, warp, first);
+      if constexpr (kValuesToo) multiply_by<T, kWidth, kQueries>(grad_v, scores, grads, warp, first);
+      if constexpr (kKeysToo) multiply_by<T, kWidth, kQueries>(grad_k, weights, queries, warp, first);
     }
 
     FASTLM_DEVICE bool keeps(const AttentionShape& shape, int head, int query, int below) const {
@@ -310,21 +315,27 @@ struct AttentionKeyGradientKernel {
   };
 };
 
+template <class T, int kWidth, bool kDropout>
+void launch_attention_backward(const BackwardCall& call, Stream stream) {
+  const auto run = [&](auto kernel, int64_t rows) {
+    using Kernel = decltype(kernel);
+    const int64_t blocks = (rows + kOwnRows - 1) / kOwnRows;
+    if (blocks > 0) launch<Kernel>(blocks, call.p.shape.heads, Kernel::kSharedBytes, stream, call);
+  };
+  run(AttentionQueryGradientKernel<T, kWidth, kDropout>{}, call.p.shape.rows_q);
+  if constexpr (sizeof(T) == 4 && kWidth > 64) {
+    run(AttentionKeyGradientKernel<T, kWidth, kDropout, Gradients::kOfKeys>{}, call.p.shape.rows_k);
+    run(AttentionKeyGradientKernel<T, kWidth, kDropout, Gradients::kOfValues>{}, call.p.shape.rows_k);
+  } else {
+    run(AttentionKeyGradientKernel<T, kWidth, kDropout, Gradients::kBoth>{}, call.p.shape.rows_k);
+  }
+}
+
 template <class T, int kWidth>
 void attention_backward(const AttentionBackward& params, float* delta, Stream stream) {
   const BackwardCall call{params, delta};
-  const auto run = [&](auto kernel, int64_t rows) {
-    using Kernel = decltype(kernel);
-    if (rows > 0)
-      launch<Kernel>((rows + kOwnRows - 1) / kOwnRows, params.shape.heads, Kernel::kSharedBytes, stream, call);
-  };
-  if (params.shape.dropout_threshold == 0) {
-    run(AttentionQueryGradientKernel<T, kWidth, false>{}, params.shape.rows_q);
-    run(AttentionKeyGradientKernel<T, kWidth, false>{}, params.shape.rows_k);
-  } else {
-    run(AttentionQueryGradientKernel<T, kWidth, true>{}, params.shape.rows_q);
-    run(AttentionKeyGradientKernel<T, kWidth, true>{}, params.shape.rows_k);
-  }
+  if (params.shape.dropout_threshold == 0) return launch_attention_backward<T, kWidth, false>(call, stream);
+  launch_attention_backward<T, kWidth, true>(call, stream);
 }
 
 }  // namespace fastlm::cuda

@@ -115,7 +115,7 @@ FASTLM_DEVICE Left<T> as_left(const float (&first)[4], const float (&second)[4])
   }
 }
 
-// The three parts of floats, in words of two bf16.
+// The three parts of a fragment of floats, in words of two bf16.
 struct Parts {
   uint32_t words[3][4];
 };
@@ -135,12 +135,19 @@ FASTLM_DEVICE Parts cut(const float (&pairs)[4][2]) {
   return parts;
 }
 
-template <class T>
-FASTLM_DEVICE void multiply_add_words(float (&first)[4], float (&second)[4], const uint32_t (&left)[4],
-                                      const uint32_t (&right)[4]) {
-  const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
-  mma<T>(first, left, low);
-  mma<T>(second, left, high);
+// sums += left * right, eight columns from the two words of `right` that begin at word `from`.
+FASTLM_DEVICE void multiply_add_parts(float (&sums)[4], const Parts& left, const Parts& right, int from) {
+  float part_sums[4] = {};
+  FASTLM_UNROLL
+  for (int order = 2; order >= 0; --order) {  // the smallest products first
+    FASTLM_UNROLL
+    for (int part = 0; part <= order; ++part) {
+      const uint32_t words[2] = {right.words[order - part][from], right.words[order - part][from + 1]};
+      mma<BFloat16>(part_sums, left.words[part], words);
+    }
+  }
+  FASTLM_UNROLL
+  for (int i = 0; i < 4; ++i) sums[i] += part_sums[i];
 }
 
 // The 16 x 16 sums += left * right, as two of eight columns.
@@ -148,20 +155,12 @@ template <class T>
 FASTLM_DEVICE void multiply_add(float (&first)[4], float (&second)[4], const Left<T>& left, const Right<T>& right) {
   if constexpr (std::is_same_v<T, float>) {
     const Parts a = cut(left.pairs), b = cut(right.pairs);
-    float first_part[4] = {}, second_part[4] = {};
-    FASTLM_UNROLL
-    for (int order = 2; order >= 0; --order) {  // the smallest products first
-      FASTLM_UNROLL
-      for (int part = 0; part <= order; ++part)
-        multiply_add_words<BFloat16>(first_part, second_part, a.words[part], b.words[order - part]);
-    }
-    FASTLM_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      first[i] += first_part[i];
-      second[i] += second_part[i];
-    }
+    multiply_add_parts(first, a, b, 0);
+    multiply_add_parts(second, a, b, 2);
   } else {
-    multiply_add_words<T>(first, second, left.words, right.words);
+    const uint32_t low[2] = {right.words[0], right.words[1]}, high[2] = {right.words[2], right.words[3]};
+    mma<T>(first, left.words, low);
+    mma<T>(second, left.words, high);
   }
 }
 
