@@ -102,7 +102,7 @@ FASTLM_DEVICE void multiply_by_transpose(float (&scores)[kColumns / 8][4], LeftO
     FASTLM_UNROLL
     for (int i = 0; i < 4; ++i) scores[n][i] = scores[n + 1][i] = 0.0f;
     if (!meets(around, first + n * 8)) continue;
-    FASTLM_UNROLL
+    FASTLM_UNROLL_4  // more would be loaded ahead than registers hold
     for (int k = 0; k < kWidth; k += 16)
       multiply_add(scores[n], scores[n + 1], left_of(k), load_right_of_transpose<T>(other, n * 8, k));
   }
