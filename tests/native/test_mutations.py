@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tests.native.lockstep import COMPILER, LOCKSTEP, ROOT, compile_all, link_program, sources
 
+DRIVERS = ["row_ops_test", "attention_test"]
 # What compiles fastest: a mutant runs for milliseconds.
 FLAGS = ["-O0"]
 
@@ -24,7 +26,8 @@ class Mutation:
     file: str  # below kernels/cuda
     old: str
     new: str
-    report: str  # a regular expression; {line} stands for the changed line
+    report: str  # a regular expression; {file}:{line} stands for the changed line
+    driver: str = "row_ops_test"
 
 
 MUTATIONS = {
@@ -116,41 +119,119 @@ MUTATIONS = {
         "write(Global<T>(p.logits) + row * p.row_stride, i, share.n, out);",
         r"CrossEntropyBackwardKernel.*: an input: writes 16 bytes at 0 of logits",
     ),
+    "copy_not_waited_for": Mutation(
+        "attention_forward.cuh",
+        "      wait_for_copies<0>();\n      barrier();",
+        "      barrier();",
+        r"unwaited copy: reads shared bytes .*, where the cp.async of thread \d+ at kernels/cuda/attention_tile",
+        "attention_test",
+    ),
+    "copies_without_a_barrier": Mutation(
+        "attention_forward.cuh",
+        "      barrier();  // this tile is there, and nobody looks at the one before any more\n",
+        "\n",
+        r"common/tile\.cuh:\d+: never written: reads shared bytes",
+        "attention_test",
+    ),
+    "the_other_turn": Mutation(
+        "attention_forward.cuh",
+        "begin_to_load_keys(turn ^ 1, first + kKeys)",
+        "begin_to_load_keys(turn, first + kKeys)",
+        r"unwaited copy: reads shared bytes",
+        "attention_test",
+    ),
+    "spans_without_a_barrier": Mutation(
+        "attention_forward.cuh",
+        "    barrier();\n    const Span block",
+        "    const Span block",
+        r"attention_span\.cuh:\d+: never written: reads shared bytes",
+        "attention_test",
+    ),
+    "keys_of_the_next_sentence": Mutation(
+        "attention_forward.cuh",
+        "key < span.end ? score",
+        "key <= span.end ? score",
+        r"wrong: row \d+, head 0",
+        "attention_test",
+    ),
+    "row_behind_the_last_copied": Mutation(
+        "attention_tile.cuh",
+        "first + row < rows && column",
+        "first + row <= rows && column",
+        r"out of bounds: reads 16 bytes at 13184 of k \(103 x 2 x 32 ",
+        "attention_test",
+    ),
+    "row_behind_the_last_stored": Mutation(
+        "attention_tile.cuh",
+        "if (first + row >= rows) continue",
+        "if (first + row > rows) continue",
+        r"out of bounds: writes 16 bytes at 13184 of out \(103 x 2 x 32 ",
+        "attention_test",
+    ),
+    "rows_put_without_a_warp_barrier": Mutation(
+        "attention_tile.cuh",
+        "  warp_barrier();\n  const auto memory",
+        "  const auto memory",
+        r"race: writes shared bytes .*, which thread \d+ read at {file}:\d+ with no barrier",
+        "attention_test",
+    ),
+    "fragments_exchanged": Mutation(
+        "common/tile.cuh",
+        "row + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8",
+        "row + lane / 8 % 2 * 8 + lane % 8, column + lane / 16 * 8",
+        r"wrong: row \d+, head 0",
+        "attention_test",
+    ),
+    "fragments_of_values_exchanged": Mutation(
+        "common/tile.cuh",
+        "load_matrices<true>(right.words, tile.at(row + lane % 16, column + lane / 16 * 8))",
+        "load_matrices<true>(right.words, tile.at(row + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8))",
+        r"wrong: row \d+, head 0",
+        "attention_test",
+    ),
+    "tiles_overlap": Mutation(
+        "common/tile.cuh",
+        "kTileRows} * kPitch * sizeof(T)",
+        "kTileRows - 1} * kPitch * sizeof(T)",
+        r"attention_tile\.cuh:\d+: race: writes shared bytes .*, which thread \d+ wrote at kernels/cuda/attention_tile",
+        "attention_test",
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """row_ops_test with the kernels as they are (``unchanged``) and with each mutation, built side by side."""
+    """The drivers with the kernels as they are, and with each mutation, built side by side."""
     if shutil.which(COMPILER[0]) is None:
         pytest.skip(f"no C++ compiler ({COMPILER[0]}) to build the kernels with")
     folder = tmp_path_factory.mktemp("mutations")
     lockstep = compile_all(ROOT, sources(ROOT, *LOCKSTEP), folder, [])
 
-    def build(name: str, mutation: Mutation | None) -> Path:
+    def build(name: str, driver: str, mutation: Mutation | None) -> Path:
         root = folder / name
         shutil.copytree(ROOT / "kernels", root / "kernels")
         if mutation is not None:
             path = root / "kernels" / "cuda" / mutation.file
             text = path.read_text()
-            assert text.count(mutation.old) == 1, (
-                f"{mutation.file} holds {mutation.old!r} {text.count(mutation.old)} times"
-            )
+            count = text.count(mutation.old)
+            assert count == 1, f"{mutation.file} holds {mutation.old!r} {count} times"
             path.write_text(text.replace(mutation.old, mutation.new))
-        driver = compile_all(root, [ROOT / "tests" / "native" / "row_ops_test.cpp"], root, FLAGS)
-        return link_program(root / "row_ops_test", [*driver, *lockstep])
+        objects = compile_all(root, [ROOT / "tests" / "native" / f"{driver}.cpp"], root, FLAGS)
+        return link_program(root / driver, [*objects, *lockstep])
 
-    with ThreadPoolExecutor(2) as pool:
-        built = pool.map(build, ["unchanged", *MUTATIONS], [None, *MUTATIONS.values()])
-        return dict(zip(["unchanged", *MUTATIONS], built, strict=True))
+    jobs = [(driver, driver, None) for driver in DRIVERS]
+    jobs += [(name, mutation.driver, mutation) for name, mutation in MUTATIONS.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip((name for name, _, _ in jobs), pool.map(lambda job: build(*job), jobs), strict=True))
 
 
 def run(program: Path) -> str:
     return subprocess.run([str(program)], capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def test_unchanged_kernels_are_right(programs: dict[str, Path]) -> None:
-    assert run(programs["unchanged"]) == ""
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_unchanged_kernels_are_right(programs: dict[str, Path], driver: str) -> None:
+    assert run(programs[driver]) == ""
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
