@@ -46,7 +46,7 @@ struct AttentionQueryGradientKernel {
     const AttentionShape& shape = p.shape;
     const int head = static_cast<int>(block_y()), first_query = static_cast<int>(block_x()) * kOwnRows;
     const int own_row = warp_index() * 16;
-    const int rows_q = static_cast<int>(shape.rows_q), rows_k = static_cast<int>(shape.rows_k);
+    const int rows_q = static_cast<int>(shape.rows_q);
     const Own queries = Tiles::own(0), grads = Tiles::own(1);
     begin_to_load(queries, HeadRows<T>(shape.q, head, shape.head_dim), first_query, rows_q);
     begin_to_load(grads, HeadRows<T>(p.grad_out, head, shape.head_dim), first_query, rows_q);
@@ -59,22 +59,12 @@ struct AttentionQueryGradientKernel {
 
     const HeadRows<T> k(shape.k, head, shape.head_dim), v(shape.v, head, shape.head_dim);
     const auto begin_to_load_keys = [&](int turn, int first) {
-      begin_to_load(Tiles::other(turn, 0), k, first, rows_k);
-      begin_to_load(Tiles::other(turn, 1), v, first, rows_k);
-      commit_copies();
+      begin_to_load(Tiles::other(turn, 0), k, first, block.end);
+      begin_to_load(Tiles::other(turn, 1), v, first, block.end);
     };
-    if (block.begin < block.end) begin_to_load_keys(0, block.begin);
-    int turn = 0;
-    for (int first = block.begin; first < block.end; first += kKeys, turn ^= 1) {
-      wait_for_copies<0>();
-      barrier();
-      if (first + kKeys < block.end) begin_to_load_keys(turn ^ 1, first + kKeys);
-      if (first < warp.end && first + kKeys > warp.begin)
-        rows.include(shape, head, queries, grads, Tiles::other(turn, 0), Tiles::other(turn, 1), warp, first);
-    }
-    commit_copies();  // those of the own rows, where there was nothing else
-    wait_for_copies<0>();
-    barrier();  // their tiles are free
+    walk<kKeys>(block, warp, begin_to_load_keys, [&](int turn, int first) {
+      rows.include(shape, head, queries, grads, Tiles::other(turn, 0), Tiles::other(turn, 1), warp, first);
+    });
     if (any_unfinite(rows.grad_q)) {
       recompute(p, head, queries, spans, own_row, first_query);
     } else {
@@ -149,12 +139,11 @@ struct AttentionQueryGradientKernel {
     FASTLM_DEVICE void include(const AttentionShape& shape, int head, const Own& queries, const Own& grads,
                                const Other& keys, const Other& values, const Span& warp, int first) {
       float scores[kKeys / 8][4], weights[kKeys / 8][4];
-      const auto query_of = [&](int column) { return load_left<T>(queries, own_row, column); };
-      const auto grad_of = [&](int column) { return load_left<T>(grads, own_row, column); };
-      multiply_by_transpose<T, kWidth, kKeys>(scores, query_of, keys, warp, first);
-      multiply_by_transpose<T, kWidth, kKeys>(weights, grad_of, values, warp, first);
+      multiply_by_transpose<T, kWidth, kKeys>(scores, queries, own_row, keys, warp, first);
+      multiply_by_transpose<T, kWidth, kKeys>(weights, grads, own_row, values, warp, first);
       FASTLM_UNROLL
       for (int n = 0; n < kKeys / 8; ++n) {
+        if (!meets(warp, first + n / 2 * 16)) continue;
         FASTLM_UNROLL
         for (int below = 0; below < 2; ++below) {
           const Span& span = spans[below];
@@ -197,7 +186,7 @@ struct AttentionKeyGradientKernel {
     const AttentionShape& shape = p.shape;
     const int head = static_cast<int>(block_y()), first_key = static_cast<int>(block_x()) * kOwnRows;
     const int own_row = warp_index() * 16;
-    const int rows_q = static_cast<int>(shape.rows_q), rows_k = static_cast<int>(shape.rows_k);
+    const int rows_k = static_cast<int>(shape.rows_k);
     const Own keys = Tiles::own(0), values = Tiles::own(1);
     begin_to_load(keys, HeadRows<T>(shape.k, head, shape.head_dim), first_key, rows_k);
     begin_to_load(values, HeadRows<T>(shape.v, head, shape.head_dim), first_key, rows_k);
@@ -209,22 +198,12 @@ struct AttentionKeyGradientKernel {
 
     const HeadRows<T> q(shape.q, head, shape.head_dim), grad_out(p.grad_out, head, shape.head_dim);
     const auto begin_to_load_queries = [&](int turn, int first) {
-      begin_to_load(Tiles::other(turn, 0), q, first, rows_q);
-      begin_to_load(Tiles::other(turn, 1), grad_out, first, rows_q);
-      commit_copies();
+      begin_to_load(Tiles::other(turn, 0), q, first, block.end);
+      begin_to_load(Tiles::other(turn, 1), grad_out, first, block.end);
     };
-    if (block.begin < block.end) begin_to_load_queries(0, block.begin);
-    int turn = 0;
-    for (int first = block.begin; first < block.end; first += kQueries, turn ^= 1) {
-      wait_for_copies<0>();
-      barrier();
-      if (first + kQueries < block.end) begin_to_load_queries(turn ^ 1, first + kQueries);
-      if (first < warp.end && first + kQueries > warp.begin)
-        rows.include(call, head, keys, values, Tiles::other(turn, 0), Tiles::other(turn, 1), warp, first);
-    }
-    commit_copies();  // those of the own rows, where there was nothing else
-    wait_for_copies<0>();
-    barrier();  // their tiles are free
+    walk<kQueries>(block, warp, begin_to_load_queries, [&](int turn, int first) {
+      rows.include(call, head, keys, values, Tiles::other(turn, 0), Tiles::other(turn, 1), warp, first);
+    });
     if ((kKeysToo && any_unfinite(rows.grad_k)) || (kValuesToo && any_unfinite(rows.grad_v))) {
       recompute(call, head, keys, values, spans, own_row, first_key);
     } else {
@@ -278,12 +257,11 @@ struct AttentionKeyGradientKernel {
                                const Other& queries, const Other& grads, const Span& warp, int first) {
       const AttentionShape& shape = call.p.shape;
       float scores[kQueries / 8][4], weights[kQueries / 8][4];  // transposed: own keys by queries
-      const auto key_of = [&](int column) { return load_left<T>(keys, own_row, column); };
-      const auto value_of = [&](int column) { return load_left<T>(values, own_row, column); };
-      multiply_by_transpose<T, kWidth, kQueries>(scores, key_of, queries, warp, first);
-      multiply_by_transpose<T, kWidth, kQueries>(weights, value_of, grads, warp, first);
+      multiply_by_transpose<T, kWidth, kQueries>(scores, keys, own_row, queries, warp, first);
+      multiply_by_transpose<T, kWidth, kQueries>(weights, values, own_row, grads, warp, first);
       FASTLM_UNROLL
       for (int n = 0; n < kQueries / 8; ++n) {
+        if (!meets(warp, first + n / 2 * 16)) continue;
         FASTLM_UNROLL
         for (int e = 0; e < 2; ++e) {
           const int query = first + n * 8 + lane_index() % 4 * 2 + e;
