@@ -178,11 +178,12 @@ struct LayerNormSums {
 // Cross-entropy of one chunk of an output layer's products, which become their own gradient where they lie:
 // logits = logits + bias; row_loss as above; row_correct: the target is the first of the largest logits (NaN is larger
 // than all), false for ignored rows and targets outside [0, cols); then, where wanted, logits = grad_row_loss *
-// (softmax(logits) - smoothed one-hot target), 0 in ignored rows, NaN for targets outside [0, cols).
+// (softmax(logits) - smoothed one-hot target), 0 in ignored rows, NaN for targets outside [0, cols). A GPU takes rows
+// and bias in whole vectors: they begin at multiples of 16 bytes, and it reads and writes behind their ends up to one.
 struct LogitsChunk {
   int64_t rows, cols;
   void* logits;
-  int64_t row_stride;  // on a GPU: rows begin at 16 bytes, and what lies between them is anyone's
+  int64_t row_stride;
   const void* bias;  // (cols,) or nullptr
   CrossEntropyTargets targets;
   float label_smoothing;

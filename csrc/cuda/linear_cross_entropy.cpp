@@ -20,16 +20,20 @@ class GpuRows {
     Tensor padded_logits;  // whose first columns logits are
   };
 
-  GpuRows(const Head& head, const Tensor* grad_row_loss) : head_(head), grad_row_loss_(grad_row_loss) {}
+  GpuRows(const Head& head, const Tensor* grad_row_loss) : head_(head), grad_row_loss_(grad_row_loss) {
+    if (!head.bias) return;
+    const int64_t classes = head.weight.size(0);
+    bias_ = torch::stable::pad(*head.bias, {0, whole_vectors(classes) - classes});
+  }
 
   int64_t count() const { return head_.hidden.size(0); }
   static int64_t row_step(ScalarType) { return 1; }
 
-  // Every row of logits begins at 16 bytes, which kernels and products read at once whatever the number of classes.
+  // Rows of logits begin at vectors, which kernels and products read at once whatever the number of classes.
   Chunk new_chunk(int64_t rows) const {
     const Tensor& hidden = head_.hidden;
-    const int64_t classes = head_.weight.size(0), vector = 16 / static_cast<int64_t>(hidden.element_size());
-    Tensor padded = new_output(hidden, {rows, ceil_div(classes, vector) * vector});
+    const int64_t classes = head_.weight.size(0);
+    Tensor padded = new_output(hidden, {rows, whole_vectors(classes)});
     return {new_output(hidden, {rows, hidden.size(1)}), torch::stable::narrow(padded, 1, 0, classes), padded};
   }
 
@@ -76,9 +80,9 @@ class GpuRows {
     device.reads("targets", targets);
     device.writes("row_loss", row_loss);
     device.writes("row_correct", row_correct);
-    if (head_.bias) {
-      params.bias = head_.bias->const_data_ptr();
-      device.reads("bias", *head_.bias);
+    if (bias_) {
+      params.bias = bias_->const_data_ptr();
+      device.reads("bias", *bias_);
     }
     if (grad_row_loss_ != nullptr) {
       const Tensor grads = some_rows(*grad_row_loss_, first, count);
@@ -130,8 +134,14 @@ class GpuRows {
     return {static_cast<const int64_t*>(targets.const_data_ptr()), targets.stride(0), head_.ignore_index};
   }
 
+  int64_t whole_vectors(int64_t elements) const {
+    const int64_t vector = 16 / static_cast<int64_t>(head_.hidden.element_size());
+    return ceil_div(elements, vector) * vector;
+  }
+
   const Head& head_;
   const Tensor* grad_row_loss_;
+  std::optional<Tensor> bias_;
 };
 
 Results walk_on_gpu(const Head& head, const Wanted& wanted, const Tensor* grad_row_loss) {

@@ -28,9 +28,9 @@ FASTLM_DEVICE float smoothed_loss(double lse, float at_target, double mean, floa
 struct MinusWanted {
   float elsewhere, at_target;
   FASTLM_DEVICE MinusWanted(float g, float smoothing, int64_t cols) {
-    const double uniform = smoothing / static_cast<double>(cols);
-    elsewhere = static_cast<float>(-g * uniform);
-    at_target = static_cast<float>(g * (smoothing - 1.0 - uniform));
+    const float uniform = smoothing / static_cast<float>(cols);
+    elsewhere = -g * uniform;
+    at_target = g * (smoothing - 1.0f - uniform);
   }
 };
 

@@ -22,7 +22,15 @@ struct CountedRowsKernel {
   }
 };
 
-// ---- sums of columns
+template <class T>
+void counted_rows(const CountedRows& params, Stream stream) {
+  choose_passing_team(params.cols, [&](auto team) {
+    using Team = decltype(team);
+    launch<CountedRowsKernel<T, Team>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream, params);
+  });
+}
+
+// ---- sums of columns -----------------------------------------------------------------------------------------------
 template <class T>
 struct SliceSumsKernel {
   static constexpr int kThreads = 128;
@@ -32,7 +40,7 @@ struct SliceSumsKernel {
     const int64_t first = block_y() * kColumnSlice;
     const int64_t last = first + kColumnSlice < p.rows ? first + kColumnSlice : p.rows;
     if (i >= n) return;
-    const Global<const T> x(p.x);
+    const Global<const T> x = Global<const T>(p.x);
     float sums[kWidth<T>] = {};
     FASTLM_UNROLL_4
     for (int64_t row = first; row < last; ++row) {
@@ -53,7 +61,7 @@ struct AddSlicesKernel {
   FASTLM_DEVICE static void run(const AddColumns& p) {
     const int64_t column = block_x() * kThreads + thread_index();
     if (column >= p.cols) return;
-    const Global<const float> slices(p.slices);
+    const Global<const float> slices = Global<const float>(p.slices);
     float sum = 0.0f;
     FASTLM_UNROLL_4
     for (int64_t first = 0, slice = 0; first < p.rows; first += kColumnSlice, ++slice)
@@ -72,7 +80,7 @@ void add_columns(const AddColumns& params, Stream stream) {
   launch<AddSlicesKernel>((params.cols + kThreads - 1) / kThreads, 1, 0, stream, params);
 }
 
-// ---- element by element
+// ---- element by element --------------------------------------------------------------------------------------------
 // A thread's share of an array: kCount elements, as many as the widest vector holds.
 struct ArrayShare {
   static constexpr int kThreads = 256;
@@ -133,7 +141,7 @@ struct AddArrayKernel {
 
   FASTLM_DEVICE static void run(const AddArray& p) {
     const ArrayShare share(p.count);
-    const Global<float> sum(p.sum);
+    const Global<float> sum = Global<float>(p.sum);
     float x[ArrayShare::kCount], total[ArrayShare::kCount];
     share.load_floats(Global<const float>(p.x), x);
     share.load_floats(sum, total);
@@ -142,13 +150,5 @@ struct AddArrayKernel {
     share.store_floats(sum, total);
   }
 };
-
-template <class T>
-void counted_rows(const CountedRows& params, Stream stream) {
-  choose_passing_team(params.cols, [&](auto team) {
-    using Team = decltype(team);
-    launch<CountedRowsKernel<T, Team>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream, params);
-  });
-}
 
 }  // namespace fastlm::cuda

@@ -66,6 +66,8 @@ struct Share {
     }
   }
   FASTLM_DEVICE bool holds(int element) const { return element < n; }
+  // Whether this thread has an element of the row.
+  FASTLM_DEVICE bool owns(int element) const { return element / kWidth<T> % Team::kSize == Team::rank(); }
 };
 
 // One value everywhere.
