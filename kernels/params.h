@@ -91,6 +91,7 @@ struct AttentionInput {
 // fastlm/ops/philox.py is below dropout_threshold (0: none is), and the others are multiplied by keep_scale.
 struct AttentionShape {
   int64_t sequences, heads, head_dim;
+  int64_t rows_q, rows_k;  // those of no sequence included
   const int32_t *cu_seqlens_q, *cu_seqlens_k;
   int64_t max_seqlen_q, max_seqlen_k;
   AttentionInput q, k, v;

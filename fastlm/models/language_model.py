@@ -23,7 +23,6 @@ from fastlm.nn.head import build_head
 from fastlm.nn.norm import Stream, StreamNorm
 
 EMBEDDING_STD = 0.02
-ROWS_PER_SHAPE = 64  # 1 % of a batch of 256 sentences is wasted
 OWN_LOGIT = 8.0  # the most that a token's own logit may be at the start; see LanguageModel
 
 
@@ -192,16 +191,24 @@ def _keeps_shapes(device: str) -> bool:
 
 
 def _pad_shapes(tokens: Tensor, positions: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Adds rows that belong to no sentence, so that batches of any size share a few shapes.
+    """Adds tokens and queries of no sentence, so that batches of any size share a few shapes.
 
-    Nobody attends to such rows and nobody reads them: what the others compute stays the same.
+    Nobody attends to such rows and nobody reads them: what the others compute stays the same. All added queries are
+    one row, the first added token's; their gradients are 0, in whatever order they are summed.
     """
-    count = tokens.shape[0]
-    unread = 0 if rows is None else -rows.shape[0] % ROWS_PER_SHAPE
+    count = needed = tokens.shape[0]
     if rows is not None:
-        rows = torch.cat((rows, torch.arange(count, count + unread, device=rows.device)))
-    added = (0, unread + -(count + unread) % ROWS_PER_SHAPE)
+        unread = _shared_size(rows.shape[0]) - rows.shape[0]
+        rows = F.pad(rows, (0, unread), value=count)
+        needed += min(unread, 1)
+    added = (0, _shared_size(needed) - count)
     return F.pad(tokens, added), F.pad(positions, added), rows
+
+
+def _shared_size(rows: int) -> int:
+    """``rows`` rounded up, by less than 1/16 from 256 on; more shapes would cost more memory (docs/log.md)."""
+    step = 16 if rows < 512 else 32 if rows < 1024 else 64
+    return rows + -rows % step
 
 
 def _check_ascending(rows: Tensor) -> None:

@@ -6,9 +6,6 @@
 
 namespace fastlm::cpu::FASTLM_ISA {
 
-// Elements that are fetched ahead of their use: a processor's own prefetching ends at pages of 4 KiB.
-inline constexpr int64_t kAhead = 1024;
-
 enum class RowKind { kScored, kIgnored, kOutOfRange };
 
 inline int64_t target_of(const CrossEntropyTargets& targets, int64_t row) { return targets.data[row * targets.stride]; }
@@ -30,26 +27,38 @@ inline float value_at(Source x, int64_t i) {
   return reduce_add(load(x + i, Tail{1}));  // the absent lanes are 0
 }
 
-// With kKeep the exponentials go to e, and behind them each chunk's maximum, to which they are relative.
-template <class T, bool kKeep = false, class Source>
-inline RowLoss row_loss(Source x, int64_t n, int64_t target, float smoothing, float* e = nullptr) {
-  constexpr bool kInPairs = std::is_pointer_v<Source> && !kKeep;  // whose order of lanes is not that of memory
-  OnlineSum state;
-  double total = 0.0;
-  for (int64_t begin = 0; begin < n; begin += kChunk) {
-    Sum values;
-    state = accumulate<T, kInPairs>(state, x + begin, n - begin < kChunk ? n - begin : kChunk, Unscaled{}, KeepAll{},
-                                    [&](int64_t i, auto lanes, int slot, auto value, auto exponential) {
-                                      if (smoothing != 0.0f) values.add(slot, value);
-                                      if constexpr (kKeep) store(e + begin + i, exponential, lanes);
-                                    });
-    if constexpr (kKeep) e[n + begin / kChunk] = state.maximum;
-    total += values.total();
+// What a chunk leaves beside the sum of its exponentials: the sum of its values where they are smoothed, and with kKeep
+// the exponentials themselves.
+template <bool kKeep>
+struct LossChunk {
+  bool smoothed;
+  float* e;
+  Sum values = {};
+  template <class Lanes, class V>
+  void operator()(int64_t i, Lanes lanes, int slot, V value, V exponential) {
+    if (smoothed) values.add(slot, value);
+    if constexpr (kKeep) store(e + i, exponential, lanes);
   }
+};
+
+// `maximum` is that of the row's first chunk, and becomes that of the next row's. With kKeep the exponentials go to e,
+// and behind them each chunk's maximum, to which they are relative.
+template <class T, bool kKeep = false, class Source>
+inline RowLoss row_loss(const Columns<Source, KeepAll>& row, const Columns<Source, KeepAll>& next, float& maximum,
+                        int64_t target, float smoothing, float* e = nullptr) {
+  constexpr bool kInPairs = std::is_pointer_v<Source> && !kKeep;  // whose order of lanes is not that of memory
+  double total = 0.0;
+  const OnlineSum state = accumulate_row<T, kInPairs>(
+      row, next, maximum, true, Unscaled{},
+      [&](int64_t begin) { return LossChunk<kKeep>{smoothing != 0.0f, kKeep ? e + begin : nullptr}; },
+      [&](int64_t begin, float highest, const LossChunk<kKeep>& chunk) {
+        if constexpr (kKeep) e[row.n + begin / kChunk] = highest;
+        total += chunk.values.total();
+      });
   const double lse = state.maximum + std::log(state.sum);
-  double loss = lse - value_at(x, target);
+  double loss = lse - value_at(row.x, target);
   if (smoothing != 0.0f) {
-    const double uniform_loss = lse - total / static_cast<double>(n);
+    const double uniform_loss = lse - total / static_cast<double>(row.n);
     loss = (1.0 - smoothing) * loss + smoothing * uniform_loss;
   }
   return {static_cast<float>(loss), lse, state.maximum, state.sum};
@@ -57,22 +66,40 @@ inline RowLoss row_loss(Source x, int64_t n, int64_t target, float smoothing, fl
 
 template <class T>
 void cross_entropy_forward(const CrossEntropyForward& p, int64_t begin, int64_t end, float*) {
+  using Row = Columns<const T*, KeepAll>;
+  const auto row_at = [&](int64_t row) {
+    return Row{static_cast<const T*>(p.logits) + row * p.row_stride, p.cols, {}};
+  };
+  const auto finish = [&](int64_t row, float loss, double lse) {
+    p.row_loss[row] = loss;
+    p.lse[row] = lse;
+  };
+  int64_t waiting = end;  // a row whose loss is computed when the next such row is known
+  float maximum = 0.0f;
+  const auto compute = [&](const Row& next) {
+    const RowLoss result =
+        row_loss<T>(row_at(waiting), next, maximum, target_of(p.targets, waiting), p.label_smoothing);
+    finish(waiting, result.loss, result.lse);
+  };
   for (int64_t row = begin; row < end; ++row) {
-    const int64_t target = target_of(p.targets, row);
-    RowLoss result{NAN, NAN, NAN, NAN};
-    switch (row_kind(p.targets, target, p.cols)) {
+    switch (row_kind(p.targets, target_of(p.targets, row), p.cols)) {
       case RowKind::kScored:
-        result = row_loss<T>(static_cast<const T*>(p.logits) + row * p.row_stride, p.cols, target, p.label_smoothing);
+        if (waiting == end) {
+          maximum = chunk_maximum(row_at(row).chunk(0), Unscaled{});
+        } else {
+          compute(row_at(row));
+        }
+        waiting = row;
         break;
       case RowKind::kIgnored:
-        result = {0.0f, 0.0, 0.0f, 0.0};
+        finish(row, 0.0f, 0.0);
         break;
       case RowKind::kOutOfRange:
+        finish(row, NAN, NAN);
         break;
     }
-    p.row_loss[row] = result.loss;
-    p.lse[row] = result.lse;
   }
+  if (waiting != end) compute(Row{nullptr, 0, {}});
 }
 
 // -g times the target's distribution: uniformly s / classes, and 1 - s more at the target.
@@ -110,7 +137,7 @@ inline void gradient_row(const T* x, T* grad, int64_t n, int64_t target, float g
     store(grad + i, fma(probability, splat(g), minus), lanes);
   };
   for_each_pair_to(grad, n, stream, [&](int64_t i, auto lanes, int) {
-    prefetch(x + i + kAhead);
+    prefetch(x + i + kChunk);
     if constexpr (std::is_same_v<decltype(read(lanes)), Paired>) {
       if (!minus_wanted.is_near(i, 2 * kWidth)) return write(i, lanes, minus_wanted.elsewhere);
       write(i, single(lanes), minus_wanted.at(i));

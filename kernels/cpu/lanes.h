@@ -18,6 +18,11 @@ inline Tail read(Tail tail) { return tail; }
 inline Paired read(Paired) { return {}; }
 inline Paired read(PairedStreamed) { return {}; }
 
+// A store around the caches where the lanes allow it.
+inline Streamed streamed(Whole) { return {}; }
+inline PairedStreamed streamed(Paired) { return {}; }
+inline Tail streamed(Tail tail) { return tail; }
+
 // One of the two vectors.
 inline Whole single(Paired) { return {}; }
 inline Streamed single(PairedStreamed) { return {}; }

@@ -66,8 +66,11 @@ inline void logits_rows(const LogitsChunk& p, SourceOf source_of, int64_t begin,
       if (p.want_gradient) fill_row(logits, p.cols, value);
       continue;
     }
-    const RowLoss result = p.want_gradient ? row_loss<T, true>(x, p.cols, target, p.label_smoothing, scratch)
-                                           : row_loss<T>(x, p.cols, target, p.label_smoothing);
+    const Columns<std::decay_t<decltype(x)>, KeepAll> columns{x, p.cols, {}}, none{x, 0, {}};
+    float maximum = chunk_maximum(columns.chunk(0), Unscaled{});
+    const RowLoss result = p.want_gradient
+                               ? row_loss<T, true>(columns, none, maximum, target, p.label_smoothing, scratch)
+                               : row_loss<T>(columns, none, maximum, target, p.label_smoothing);
     p.row_loss[row] = result.loss;
     p.row_correct[row] = is_argmax(x, p.cols, target, result);
     if (!p.want_gradient) continue;

@@ -25,6 +25,9 @@ inline __attribute__((always_inline)) void for_each_vector_from(int64_t begin, i
   if (i < n) body(i, Tail{static_cast<int>(n - i)}, 0);
 }
 
+// Elements that one round of it takes.
+inline constexpr int64_t kBlock = kSlots * kWidth;
+
 // The same for data of type T, two vectors at a time where that is cheaper: body sees Pairs then, each with the
 // accumulators slot and slot + 1.
 template <class T, class Full = Whole, class Body>
@@ -38,6 +41,18 @@ inline __attribute__((always_inline)) void for_each_pair_from(int64_t begin, int
     }
   }
   for_each_vector_from<Full>(i, n, body);
+}
+
+// One round of them: the block at i, in pairs if so said.
+template <class T, bool kPaired, class Body>
+inline __attribute__((always_inline)) void for_block(int64_t i, Body&& body) {
+  if constexpr (kPaired && kPairs<T>) {
+#pragma GCC unroll 2
+    for (int slot = 0; slot < kSlots; slot += 2) body(i + slot * kWidth, Paired{}, slot);
+  } else {
+#pragma GCC unroll 4
+    for (int slot = 0; slot < kSlots; ++slot) body(i + slot * kWidth, Whole{}, slot);
+  }
 }
 
 template <class Body>
@@ -102,36 +117,34 @@ struct Maximum {
   float total() const { return reduce_max(max(max(slots[0], slots[1]), max(slots[2], slots[3]))); }
 };
 
-// The largest of n values. NaN is dropped.
-template <class Source>
-inline float largest(Source x, int64_t n) {
-  Maximum maximum;
-  for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
-    maximum.slots[slot] = max(only(load(x + i, lanes), lanes, -INFINITY), maximum.slots[slot]);
-  });
-  return maximum.total();
-}
+template <class T>
+inline constexpr int16_t kMinusInfinity = 0;
+template <>
+inline constexpr int16_t kMinusInfinity<BFloat16> = static_cast<int16_t>(0xff80);
+template <>
+inline constexpr int16_t kMinusInfinity<Half> = static_cast<int16_t>(0xfc00);
 
 // 16-bit floats compare by their bits, twice as many at a time: as integers where one is positive, in reverse where
 // both are negative. So the largest value is the largest or the smallest integer of its lane. A positive NaN hides
 // values of its lane.
 template <class T>
-inline float largest_by_bits(const T* x, int64_t n) {
-  constexpr int64_t kLanes = 2 * kWidth;
-  if (n < kLanes) return largest<const T*>(x, n);
-  Int16s high = load_int16s(x), low = high;
-  const auto include = [&](int64_t i) {
-    const Int16s bits = load_int16s(x + i);
-    high = max_int16s(bits, high);
-    low = min_int16s(bits, low);
-  };
-  int64_t i = kLanes;
-  for (; i + kLanes <= n; i += kLanes) include(i);
-  if (i < n) include(n - kLanes);  // some a second time
-  const Vec first = max(widen_low(T{}, high), widen_low(T{}, low));
-  return reduce_max(max(max(widen_high(T{}, high), widen_high(T{}, low)), max(first, splat(-INFINITY))));
-}
-inline float largest(const BFloat16* x, int64_t n) { return largest_by_bits(x, n); }
-inline float largest(const Half* x, int64_t n) { return largest_by_bits(x, n); }
+struct MaximumByBits {
+  Int16s high, low;
+  Vec slots[1];  // of single vectors
+  MaximumByBits() : high(splat_int16s(kMinusInfinity<T>)), low(high) { slots[0] = splat(-INFINITY); }
+  void add_block(const T* x) {
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < kBlock; i += 2 * kWidth) {
+      const Int16s bits = load_int16s(x + i);
+      high = max_int16s(bits, high);
+      low = min_int16s(bits, low);
+    }
+  }
+  float total() const {
+    const Vec first = max(widen_low(T{}, high), widen_low(T{}, low));
+    const Vec second = max(widen_high(T{}, high), widen_high(T{}, low));
+    return reduce_max(max(second, max(first, slots[0])));
+  }
+};
 
 }  // namespace fastlm::cpu::FASTLM_ISA

@@ -95,6 +95,7 @@ inline void store(T* p, Vec a, Streamed) {
 }
 
 using Int16s = __m256i;
+inline Int16s splat_int16s(int16_t a) { return _mm256_set1_epi16(a); }
 template <class T>
 inline Int16s load_int16s(const T* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

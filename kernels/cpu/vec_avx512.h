@@ -92,13 +92,25 @@ inline __m512i narrow(Pair a) {
   const __m512i odd = _mm512_slli_epi32(_mm512_add_epi32(even, _mm512_set1_epi32(16)), 16);
   return _mm512_permutexvar_epi16(_mm512_or_si512(even, odd), halves);
 }
+inline Pair load(const float* p, Paired) { return {load(p, Whole{}), load(p + kWidth, Whole{})}; }
+inline void store(float* p, Pair a, Paired) {
+  store(p, a.first, Whole{});
+  store(p + kWidth, a.second, Whole{});
+}
+inline Vec add_products(Vec sum, const BFloat16* a, const BFloat16* b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_loadu_si512(a)),
+                          reinterpret_cast<__m512bh>(_mm512_loadu_si512(b)));
+}
 inline void store(BFloat16* p, Pair a, Paired) { _mm512_storeu_si512(p, narrow(a)); }
 inline void store(BFloat16* p, Pair a, PairedStreamed) {
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), narrow(a));
+  const __m512i bits = narrow(a);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(bits));
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p) + 1, _mm512_extracti64x4_epi64(bits, 1));
 }
 #endif
 
 using Int16s = __m512i;
+inline Int16s splat_int16s(int16_t a) { return _mm512_set1_epi16(a); }
 template <class T>
 inline Int16s load_int16s(const T* p) {
   return _mm512_loadu_si512(p);

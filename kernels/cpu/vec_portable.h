@@ -4,13 +4,13 @@
 // where either is NaN), select, only (a tail's absent lanes replaced), times_pow2 (a 2^n with n whole, and 0 where x <
 // limit; NaN is not below), fraction (a - floor(a), NaN or 0 where a is infinite) and times_pow2_floor (a 2^floor(t); 0
 // or denormal where t < -126, 0 even with a NaN from fraction(-infinity); not finite where t >= 128), reduce_add,
-// reduce_max; Int16s (2 kWidth of them) with load_int16s, min_int16s, max_int16s, widen_low and widen_high (half of the
-// 16-bit floats in them); load (absent lanes 0) and store of float, BFloat16 and Half,
-// rounding to nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, store_words,
-// count_from (n, n + 1, ...), exclusive_or, multiply_wide (low halves of the products, and the high ones),
-// store_interleaved (lane i of four words to p[4 i]), at_least (which words in memory are not below a limit); transpose
-// (kWidth vectors as a square); prefetch, end_stream; Pair, and kPairs<T>: loading and storing T as Pairs, in an order
-// of lanes that only the two know, is cheaper than as single vectors.
+// reduce_max; Int16s (2 kWidth of them) with splat_int16s, load_int16s, min_int16s, max_int16s, widen_low and
+// widen_high (half of the 16-bit floats in them); load (absent lanes 0) and store of float, BFloat16 and Half, rounding
+// to nearest even; load_keep; Words (kWidth unsigned ints) with splat_words, load_words, store_words, count_from (n, n
+// + 1, ...), exclusive_or, multiply_wide (low halves of the products, and the high ones), store_interleaved (lane i of
+// four words to p[4 i]), at_least (which words in memory are not below a limit); transpose (kWidth vectors as a
+// square); prefetch, end_stream; Pair, and kPairs<T>: loading and storing T as Pairs, in an order of lanes that only
+// the two know, is cheaper than as single vectors, and so is add_products (a sum plus the products of 2 kWidth T).
 #pragma once
 
 #include "kernels/cpu/lanes.h"
@@ -124,6 +124,7 @@ inline void store(T* p, Vec a, Streamed) {  // no portable store goes around the
 }
 
 typedef int16_t Int16s __attribute__((vector_size(16)));
+inline Int16s splat_int16s(int16_t a) { return Int16s{} + a; }
 template <class T>
 inline Int16s load_int16s(const T* p) {
   Int16s a;

@@ -274,8 +274,11 @@ def test_bf16_autocast_stays_close(kind: str, positions: str, make_batch: MakeBa
 
 
 @KINDS
-def test_rows_of_no_sentence_change_nothing(kind: str, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = make_model(kind).double(), make_batch(LENGTHS, VOCAB, every=2)
+@pytest.mark.parametrize("lengths", [LENGTHS, (6, 10)])  # the second needs a token of no sentence for its targets alone
+def test_rows_of_no_sentence_change_nothing(
+    kind: str, lengths: Sequence[int], make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = make_model(kind).double(), make_batch(lengths, VOCAB, every=2)
     loss, alone = model.loss(batch).loss, gradients(model, batch)
     logits = logits_of(model, batch)
     monkeypatch.setattr(language_model, "_keeps_shapes", lambda device: True)
@@ -285,15 +288,42 @@ def test_rows_of_no_sentence_change_nothing(kind: str, make_batch: MakeBatch, mo
         torch.testing.assert_close(grad, alone[name], rtol=1e-10, atol=1e-14, msg=name)
 
 
+def rows_multiplied(kind: str, batch: Batch) -> tuple[int, int]:
+    """Rows that the first block and the head see in bf16."""
+    model = make_model(kind, d_model=16, heads=1, ff=16)
+    seen: list[int] = []
+    for norm in (model.blocks[0].attention_norm, model.final_norm):
+        norm.register_forward_hook(lambda module, args, output: seen.append(output.y.shape[0]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model.loss(batch).row_loss.shape == batch.targets.shape
+    return seen[0], seen[1]
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("tokens", "every", "want"),
+    [
+        (0, 1, (0, 0)),
+        (14, 1, (16, 16)),
+        (10, 3, (16, 16)),  # twelve queries to add, which read one token
+        (32, 2, (32, 16)),  # no row to add
+        (32, 3, (48, 16)),  # 11 targets: five more read a token that must be added
+        (500, 3, (512, 176)),
+        (520, 8, (544, 80)),
+        (1030, 2, (1088, 544)),
+    ],
+)
+def test_bf16_adds_rows_in_steps_by_size(
+    kind: str, tokens: int, every: int, want: tuple[int, int], make_batch: MakeBatch
+) -> None:
+    lengths = [10] * (tokens // 10) + [tokens % 10] * (tokens % 10 > 0)
+    assert rows_multiplied(kind, make_batch(lengths, VOCAB, every=every)) == want
+
+
 @KINDS
 def test_batches_of_many_sizes_share_few_shapes_in_bf16(kind: str, make_batch: MakeBatch) -> None:
-    model, shapes = make_model(kind), set()
-    for linear in (m for m in model.modules() if isinstance(m, torch.nn.Linear)):
-        linear.register_forward_hook(lambda module, inputs, output: shapes.add(inputs[0].shape[0]))
-    with torch.autocast("cpu", torch.bfloat16):
-        for sentences in range(1, 12):
-            model.loss(make_batch([9, 5] * sentences, VOCAB, every=3))
-    assert shapes <= {64, 128, 192}, shapes
+    batches = [make_batch([10] * sentences, VOCAB, every=8) for sentences in range(103, 128)]
+    assert {rows_multiplied(kind, batch)[0] for batch in batches} == {1088, 1152, 1216, 1280}
 
 
 @KINDS

@@ -129,38 +129,54 @@ RowLayout layout_of(int64_t rows, int64_t stride) {
   return layout;
 }
 
+// Every other row lies this far, in eighths, from the one before: a row that is taken relative to its neighbour's
+// maximum overflows or vanishes.
+int level(int64_t row) { return row % 2 == 0 ? 0 : -1600; }
+
+enum class Masked { kNothing, kColumns, kRows };
+
 template <class T>
-void check_softmax(const KernelTable& table, int64_t n, bool masked, bool stream, bool aligned) {
+void check_softmax(const KernelTable& table, int64_t n, Masked masked, float scale, bool stream, bool aligned) {
   constexpr int64_t kRows = 5;
   const int64_t pad = aligned ? 0 : 1;
-  Matrix<T> x(kRows, n, n + 3), out(kRows, n, n, pad), grad(kRows, n, n, pad);
-  std::unique_ptr<uint8_t[]> mask(new uint8_t[n]);  // the same for every row
-  for (int64_t i = 0; i < n; ++i) mask[i] = (i * 7) % 3 != 0;
+  Matrix<T> x(kRows, n, n + 3), grad_y(kRows, n, n), out(kRows, n, n, pad), grad(kRows, n, n, pad);
+  std::vector<uint8_t> mask(masked == Masked::kRows ? kRows : n);
+  for (size_t i = 0; i < mask.size(); ++i) mask[i] = (i * 7) % 3 != (masked == Masked::kRows ? 1 : 0);
+  const auto kept = [&](int64_t r, int64_t i) {
+    return masked == Masked::kNothing || mask[masked == Masked::kRows ? r : i];
+  };
   for (int64_t r = 0; r < kRows; ++r)
-    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 31 + i * 17) % 64 + 8 * (i / kChunk)) - 40);
+    for (int64_t i = 0; i < n; ++i) {
+      set(x.row(r)[i], level(r) + static_cast<int>((r * 31 + i * 17) % 64 + 8 * (i / kChunk)) - 40);
+      set(grad_y.row(r)[i], static_cast<int>((r * 5 + i * 29) % 64) - 30);
+    }
   SoftmaxForward forward{};
   forward.rows = kRows, forward.cols = n, forward.x = x.data, forward.x_rows = layout_of(kRows, x.stride);
-  forward.mask = masked ? mask.get() : nullptr, forward.mask_rows = layout_of(kRows, 0);
-  forward.scale = 0.5f, forward.out = out.data, forward.stream = stream;
+  forward.mask = masked == Masked::kNothing ? nullptr : mask.data();
+  forward.mask_rows = layout_of(kRows, masked == Masked::kRows ? 1 : 0);
+  forward.mask_per_row = masked == Masked::kRows;
+  forward.scale = scale, forward.out = out.data, forward.stream = stream;
   for_rows(deal, table.softmax_forward[kType<T>], forward);
 
   SoftmaxBackward backward{};
-  backward.rows = kRows, backward.cols = n, backward.grad_y = x.data, backward.grad_y_rows = layout_of(kRows, x.stride);
+  backward.rows = kRows, backward.cols = n;
+  backward.grad_y = grad_y.data, backward.grad_y_rows = layout_of(kRows, n);
   backward.y = out.data, backward.y_rows = layout_of(kRows, n);
-  backward.scale = 0.5f, backward.grad_x = grad.data, backward.stream = stream;
+  backward.scale = scale, backward.grad_x = grad.data, backward.stream = stream;
   for_rows(deal, table.softmax_backward[kType<T>], backward);
 
   for (int64_t r = 0; r < kRows; ++r) {
     double sum = 0.0, dot = 0.0;
+    const auto exponential = [&](int64_t i) { return std::exp(scale * (to_float(x.row(r)[i]) - level(r) / 8.0)); };
     for (int64_t i = 0; i < n; ++i) {
-      if (!masked || mask[i]) sum += std::exp(0.5 * to_float(x.row(r)[i]));
-      dot += to_float(x.row(r)[i]) * static_cast<double>(to_float(out.row(r)[i]));
+      if (kept(r, i)) sum += exponential(i);
+      dot += to_float(grad_y.row(r)[i]) * static_cast<double>(to_float(out.row(r)[i]));
     }
     for (int64_t i = 0; i < n; ++i) {
-      const double want = masked && !mask[i] ? 0.0 : std::exp(0.5 * to_float(x.row(r)[i])) / sum;
+      const double want = kept(r, i) ? exponential(i) / sum : 0.0;
       const double error = std::fabs(to_float(out.row(r)[i]) - want);
       require(error <= 2 * kEps[kType<T>] * want + 1e-7, table.isa, "softmax forward", error);
-      const double slope = 0.5 * to_float(out.row(r)[i]) * (to_float(x.row(r)[i]) - dot);
+      const double slope = scale * to_float(out.row(r)[i]) * (to_float(grad_y.row(r)[i]) - dot);
       const double slope_error = std::fabs(to_float(grad.row(r)[i]) - slope);
       require(slope_error <= 2 * kEps[kType<T>] * (std::fabs(slope) + 1), table.isa, "softmax backward", slope_error);
     }
@@ -169,14 +185,14 @@ void check_softmax(const KernelTable& table, int64_t n, bool masked, bool stream
 
 template <class T>
 void check_cross_entropy(const KernelTable& table, int64_t n, bool stream) {
-  constexpr int64_t kRows = 6;
+  constexpr int64_t kRows = 9;
   constexpr double kSmoothing = 0.1;
   Matrix<T> x(kRows, n, n + 1), grad(kRows, n, n);
-  std::vector<int64_t> targets = {0, n - 1, -100, n, -1, INT64_MIN};
+  std::vector<int64_t> targets = {-100, 0, n, INT64_MIN, -1, n - 1, -100, -100, n / 2};
   std::vector<float> loss(kRows), g(kRows, 2.0f);
   std::vector<double> lse(kRows);
   for (int64_t r = 0; r < kRows; ++r)
-    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 13 + i * 29) % 96) - 40);
+    for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], level(r) + static_cast<int>((r * 13 + i * 29) % 96) - 40);
   const CrossEntropyTargets where{targets.data(), 1, -100};
   const CrossEntropyForward forward{kRows, n, x.data, x.stride, where, kSmoothing, loss.data(), lse.data()};
   for_rows(deal, table.cross_entropy_forward[kType<T>], forward);
@@ -196,7 +212,10 @@ void check_cross_entropy(const KernelTable& table, int64_t n, bool stream) {
       continue;
     }
     double sum = 0.0, total = 0.0;
-    for (int64_t i = 0; i < n; ++i) sum += std::exp(to_float(x.row(r)[i])), total += to_float(x.row(r)[i]);
+    for (int64_t i = 0; i < n; ++i) {
+      const double value = to_float(x.row(r)[i]);
+      sum += std::exp(value), total += value;
+    }
     const double exact_lse = std::log(sum), mean = total / static_cast<double>(n);
     const double want = exact_lse - (1 - kSmoothing) * to_float(x.row(r)[targets[r]]) - kSmoothing * mean;
     require(std::fabs(loss[r] - want) <= 2e-5, table.isa, "loss", loss[r] - want);
@@ -621,8 +640,8 @@ void check_type(const KernelTable& table) {
   for (const int64_t n : {1, 3, 4, 5, 8, 15, 16, 17, 33, 63, 64, 65, 257, 2047, 2048, 2049, 4500}) {
     for (const bool stream : {false, true}) {
       for (const bool aligned : {false, true}) {
-        check_softmax<T>(table, n, false, stream, aligned);
-        check_softmax<T>(table, n, true, stream, aligned);
+        for (const Masked masked : {Masked::kNothing, Masked::kColumns, Masked::kRows})
+          for (const float scale : {1.0f, -0.5f}) check_softmax<T>(table, n, masked, scale, stream, aligned);
       }
       check_cross_entropy<T>(table, n, stream);
       check_scale<T, float>(table, n, stream);

@@ -134,6 +134,14 @@ FASTLM_DEVICE void copy_async(T* to, U* from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
   }
 }
+// The same, or zeros in place of what must not be read.
+template <int N, class T, class U>
+FASTLM_DEVICE void copy_async_or_zero(T* to, U* from, bool present) {
+  static_assert(std::is_same_v<T, std::remove_const_t<U>> && N * sizeof(T) == 16);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(present ? 16 : 0)
+               : "memory");
+}
 FASTLM_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 FASTLM_DEVICE void wait_for_copies() {
@@ -198,6 +206,7 @@ FASTLM_DEVICE float exp2(float x) {
 FASTLM_DEVICE float exp(float x) { return expf(x); }
 FASTLM_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
 FASTLM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FASTLM_DEVICE float log(float x) { return logf(x); }
 FASTLM_DEVICE double log(double x) { return ::log(x); }
 FASTLM_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 
@@ -212,7 +221,8 @@ template <class Kernel>
 inline constexpr int kBlocksAtOnce<Kernel, std::void_t<decltype(Kernel::kBlocks)>> = Kernel::kBlocks;
 
 template <class Kernel, class Params>
-__global__ void __launch_bounds__(Kernel::kThreads, kBlocksAtOnce<Kernel>) entry(const __grid_constant__ Params params) {
+__global__ void __launch_bounds__(Kernel::kThreads, kBlocksAtOnce<Kernel>)
+    entry(const __grid_constant__ Params params) {
   Kernel::run(params);
 }
 

@@ -182,6 +182,13 @@ void copy_async(Shared<T> to, Global<U> from, Place at = Place::here()) {
   lockstep::check_global(from.region(), from.get(), N * sizeof(T), false, at);
   lockstep::begin_copy(to.offset(), N * sizeof(T), from.get(), at);
 }
+template <int N, class T, class U>
+void copy_async_or_zero(Shared<T> to, Global<U> from, bool present, Place at = Place::here()) {
+  static_assert(std::is_same_v<T, std::remove_const_t<U>> && N * sizeof(T) == 16);
+  if (present) return copy_async<N>(to, from, at);
+  const char zeros[16] = {};
+  lockstep::begin_copy(to.offset(), 16, zeros, at);
+}
 inline void commit_copies() { lockstep::commit_copies(); }
 template <int kPending>
 void wait_for_copies() {
@@ -193,6 +200,13 @@ void wait_for_copies() {
 // documented: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type", and ldmatrix.
 inline float to_float(BFloat16 x);
 inline float to_float(Half x);
+
+// How tensor cores round their sums (Fasi, Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores",
+// 2021); what they lose on the way to a sum is not followed.
+inline float towards_zero(double x) {
+  const float rounded = static_cast<float>(x);
+  return std::fabs(rounded) > std::fabs(x) ? std::nextafter(rounded, 0.0f) : rounded;
+}
 
 template <class T>
 void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place at = Place::here()) {
@@ -215,9 +229,9 @@ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place at
     for (int i = 0; i < lockstep::kWarp; ++i) {
       for (int reg = 0; reg < 4; ++reg) {
         const int row = i / 4 + reg / 2 * 8, column = i % 4 * 2 + reg % 2;
-        float sum = lane(i).c[reg];
-        for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
-        lane(i).c[reg] = sum;
+        double sum = lane(i).c[reg];
+        for (int k = 0; k < 16; ++k) sum += static_cast<double>(a[row][k]) * b[k][column];
+        lane(i).c[reg] = towards_zero(sum);
       }
     }
   });
@@ -281,6 +295,7 @@ inline float exp2(float x) { return std::exp2(x); }
 inline float exp(float x) { return std::exp(x); }
 inline float maximum(float a, float b) { return std::fmax(a, b); }
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline float log(float x) { return std::log(x); }
 inline double log(double x) { return std::log(x); }
 inline uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 

@@ -1,0 +1,9 @@
+#include "kernels/cuda/attention_backward.cuh"
+#include "kernels/cuda/attention_forward.cuh"
+
+namespace fastlm::cuda {
+
+template void attention_forward<BFloat16, 32>(const AttentionForward&, Stream);
+template void attention_backward<BFloat16, 32>(const AttentionBackward&, float*, Stream);
+
+}  // namespace fastlm::cuda
