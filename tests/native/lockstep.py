@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -49,6 +50,13 @@ def torch_flags() -> list[str]:
     """What csrc is compiled with here."""
     includes = [f"-isystem{path}" for path in include_paths()]
     return [*includes, "-DFASTLM_LOCKSTEP", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
+
+
+def last_kernel() -> str:
+    """The name, mangled, of the kernel that ran last."""
+    name = ctypes.CDLL(str(build_library())).fastlm_lockstep_kernel
+    name.restype = ctypes.c_char_p
+    return name().decode()
 
 
 def build_library() -> Path:

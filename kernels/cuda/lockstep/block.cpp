@@ -38,6 +38,7 @@ struct Engine {
   std::deque<Fiber> fibers;
   Fiber* current = nullptr;
   const Launch* launch = nullptr;
+  const char* last_kernel = "";
   jmp_buf scheduler;
   int at_barrier = 0, exited = 0;
   std::vector<int> in_warp;
@@ -163,6 +164,7 @@ void run(const Launch& launch) {
     if (fiber.stack == MAP_FAILED) throw std::bad_alloc();
   }
   engine.launch = &launch;
+  engine.last_kernel = launch.kernel;
   engine.fault.clear();
   try {
     for (int64_t y = 0; y < launch.grid_y; ++y)
@@ -173,6 +175,7 @@ void run(const Launch& launch) {
   }
 }
 
+const char* fastlm_lockstep_kernel() { return engine.last_kernel; }
 const Thread& this_thread() { return engine.current->thread; }
 const Launch& this_launch() { return *engine.launch; }
 
