@@ -178,17 +178,29 @@ struct LayerNormSums {
 
 // Cross-entropy of one chunk of an output layer's products, which become their own gradient where they lie:
 // logits = logits + bias; row_loss as above; row_correct: the target is the first of the largest logits (NaN is larger
-// than all), false for ignored rows and targets outside [0, cols); then, unless grad_row_loss is nullptr, logits =
-// grad_row_loss * (softmax(logits) - smoothed one-hot target), 0 in ignored rows, NaN for targets outside [0, cols).
+// than all), false for ignored rows and targets outside [0, cols); then, where wanted, logits = grad_row_loss *
+// (softmax(logits) - smoothed one-hot target), 0 in ignored rows, NaN for targets outside [0, cols). A GPU takes rows
+// and bias in whole vectors: they begin at multiples of 16 bytes, and it reads and writes behind their ends up to one.
 struct LogitsChunk {
   int64_t rows, cols;
-  void* logits;      // contiguous
+  void* logits;
+  int64_t row_stride;
   const void* bias;  // (cols,) or nullptr
   CrossEntropyTargets targets;
   float label_smoothing;
-  const float* grad_row_loss;  // (rows,) or nullptr
+  bool want_gradient;
+  const float* grad_row_loss;  // (rows,), or nullptr: all 1
   float* row_loss;             // (rows,)
   bool* row_correct;           // (rows,)
+};
+
+// out = x, but 0 in ignored rows, which are not read. out is contiguous.
+struct CountedRows {
+  int64_t rows, cols;
+  const void* x;
+  int64_t row_stride;
+  CrossEntropyTargets targets;
+  void* out;
 };
 
 // sum = x, or sum += x. Both are contiguous.
@@ -200,20 +212,30 @@ struct AddMatrix {
   bool stream;  // only where first
 };
 
+// sum += x, both contiguous.
+struct AddArray {
+  int64_t count;
+  const float* x;
+  float* sum;
+};
+
 // out = factor * x, computed in fp32. Both are contiguous.
 struct ScaleMatrix {
   int64_t rows, cols;
   const void* x;
-  float factor;
+  const float* factor;  // one, where x is: a host that reads a GPU's would wait for it
   void* out;
   bool stream;
 };
 
-// sums[c] += x[0, c] + x[1, c] + ... for contiguous x and a range of columns.
+// sums[c] += x[0, c] + x[1, c] + ... for a range of columns. A GPU sums slices of kColumnSlice rows, then the slices.
+inline constexpr int64_t kColumnSlice = 256;
 struct AddColumns {
   int64_t rows, cols;
   const void* x;
+  int64_t row_stride;
   float* sums;
+  float* slices;  // (slices, cols), on a GPU
 };
 
 // A list of tensors, cut into chunks of kTensorChunk elements; the last of a tensor may be shorter, an empty one has

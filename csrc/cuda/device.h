@@ -23,12 +23,13 @@ class Device {
  public:
 #ifdef FASTLM_LOCKSTEP
   explicit Device(const Tensor&) {}
-  void reads(const char* name, const Tensor& tensor) { add(name, tensor, false); }
-  void writes(const char* name, const Tensor& tensor) { add(name, tensor, true); }
+  void reads(const char* name, const Tensor& tensor) { add(name, tensor, false, false); }
+  void writes(const char* name, const Tensor& tensor) { add(name, tensor, true, true); }
+  void updates(const char* name, const Tensor& tensor) { add(name, tensor, true, false); }
   void* stream() const { return nullptr; }
 
  private:
-  void add(const char* name, const Tensor& tensor, bool writable) {
+  void add(const char* name, const Tensor& tensor, bool writable, bool poison) {
     const auto sizes = tensor.sizes(), strides = tensor.strides();
     regions_.add({name,
                   const_cast<void*>(tensor.const_data_ptr()),
@@ -36,13 +37,14 @@ class Device {
                   {sizes.begin(), sizes.end()},
                   {strides.begin(), strides.end()},
                   writable},
-                 writable);
+                 poison);
   }
   cuda::lockstep::Regions regions_;
 #else
   explicit Device(const Tensor& tensor) : index_(tensor.get_device_index()), guard_(index_) {}
   void reads(const char*, const Tensor&) {}
   void writes(const char*, const Tensor&) {}
+  void updates(const char*, const Tensor&) {}
   void* stream() const {
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));

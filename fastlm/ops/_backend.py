@@ -43,6 +43,7 @@ class Pair:
 
 _families: dict[str, dict[str, Any]] = {}  # op -> its kernels by family
 _registered: dict[str, tuple[str, ...]] = {}  # op -> the names it is registered under
+_helpers: dict[str, dict[str, Callable[..., Any]]] = {}  # names among them beside a pair -> their kernels by family
 _schemas: dict[str, tuple[str, Callable[..., Any]]] = {}  # such a name -> its schema and fake
 _names = list(BACKENDS)  # and what add_family added
 
@@ -72,6 +73,16 @@ def define_single(op: str, name: str, schema: str, fake: Callable[..., Any]) -> 
         The op's table of kernels by family, as that of :func:`define`.
     """
     _families[op] = kernels = {"native": register(op, name, schema, fake)}
+    return kernels
+
+
+def define_helper(op: str, name: str, schema: str, fake: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Register under ``name`` what an op needs beside its pair.
+
+    Returns:
+        The helper's kernels by family.
+    """
+    _helpers[name] = kernels = {"native": register(op, name, schema, fake)}
     return kernels
 
 
@@ -120,7 +131,9 @@ def add_family(family: str, path: Path) -> tuple[str, ...]:
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     ops = [op for op, names in _registered.items() if all(has_kernel(f"{into.ns}::{name}", "CPU") for name in names)]
     for op in ops:
-        kernels = [overloads[name] for name in _registered[op]]
+        for name in _helpers.keys() & _registered[op]:
+            _helpers[name][family] = overloads[name]
+        kernels = [overloads[name] for name in _registered[op] if name not in _helpers]
         _families[op][family] = Pair(*kernels) if isinstance(_families[op]["native"], Pair) else kernels[0]
     return tuple(ops)
 

@@ -16,10 +16,19 @@ from fastlm.ops._checks import check_device, check_float, check_like, check_loss
 from fastlm.ops._summed_head import summed_head
 from fastlm.ops.cross_entropy import reduce_sum
 
-# That exist at once, by the dtype of the products. More rows a chunk add up fewer partial weight gradients. In fp32,
-# twice as many would not let 16,384 rows of 30,000 classes fit into 256 MB, results included; a bf16 chunk leaves room
-# for the gradient that the backward scales (benchmarks/test_head_speed.py).
-CHUNK_LOGITS = {torch.float32: 25 << 20, torch.float16: 25 << 20, torch.bfloat16: 32 << 20}
+# That exist at once, by device and dtype of the products. More rows a chunk add up fewer partial weight gradients.
+# On a CPU, in fp32, twice as many would not let 16,384 rows of 30,000 classes fit into 256 MB, results included; a bf16
+# chunk leaves room for the gradient that the backward scales (benchmarks/test_head_speed.py). On a GPU they are 1 GiB,
+# about a hundredth of a data centre's: adding up a chunk's weight gradient takes the time in which some 300 rows are
+# multiplied, so chunks should have thousands, and the 9,830 masked rows of 65,536 tokens, with 30,000 classes, are one.
+CHUNK_LOGITS = {
+    ("cpu", torch.float32): 25 << 20,
+    ("cpu", torch.float16): 25 << 20,
+    ("cpu", torch.bfloat16): 32 << 20,
+    ("cuda", torch.float32): 1 << 28,
+    ("cuda", torch.float16): 1 << 29,
+    ("cuda", torch.bfloat16): 1 << 29,
+}
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # hidden (N, d) and weight (V, d) of one dtype, last dims contiguous; bias (V,) of that dtype or None; targets (N,)
@@ -61,7 +70,7 @@ def _fake_scaled(x: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 _pairs = _backend.define("linear_cross_entropy", _FORWARD, _BACKWARD, Pair(_fake_forward, _fake_backward))
-_scaled = _backend.register(
+_scaled = _backend.define_helper(
     "linear_cross_entropy",
     "linear_cross_entropy_scaled",
     "(Tensor x, Tensor factor, ScalarType dtype) -> Tensor",
@@ -94,7 +103,8 @@ class _SummedLoss(OpFunction):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        scaled = (lambda x, factor, dtype: (x * factor).to(dtype)) if ctx.family == "reference" else _scaled
+        in_two_steps = ctx.family == "reference"
+        scaled = (lambda x, factor, dtype: (x * factor).to(dtype)) if in_two_steps else _scaled[ctx.family]
         grads = [
             scaled(made, grad, dtype) if wanted and grad is not None else None
             for made, dtype, wanted in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:3], strict=True)
@@ -196,7 +206,7 @@ def linear_cross_entropy(
     family = _backend.select("linear_cross_entropy", backend, device, limits)
     want = tuple(torch.is_grad_enabled() and x is not None and x.requires_grad for x in (hidden, weight, bias))
     dtype = cast_to or hidden.dtype
-    options = (ignore_index, float(label_smoothing), CHUNK_LOGITS.get(dtype, 0))
+    options = (ignore_index, float(label_smoothing), CHUNK_LOGITS.get((device, dtype), 0))
     plan = (family, dtype, options, want)
     if family == "reference":
         with without_autocast(device):

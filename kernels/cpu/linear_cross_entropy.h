@@ -55,7 +55,7 @@ inline void kept_gradient(const float* e, T* grad, int64_t n, int64_t target, fl
 template <class T, class SourceOf>
 inline void logits_rows(const LogitsChunk& p, SourceOf source_of, int64_t begin, int64_t end, float* scratch) {
   for (int64_t row = begin; row < end; ++row) {
-    T* const logits = static_cast<T*>(p.logits) + row * p.cols;
+    T* const logits = static_cast<T*>(p.logits) + row * p.row_stride;
     const auto x = source_of(logits);
     const int64_t target = target_of(p.targets, row);
     const RowKind kind = row_kind(p.targets, target, p.cols);
@@ -63,18 +63,19 @@ inline void logits_rows(const LogitsChunk& p, SourceOf source_of, int64_t begin,
       const float value = kind == RowKind::kIgnored ? 0.0f : NAN;
       p.row_loss[row] = value;
       p.row_correct[row] = false;
-      if (p.grad_row_loss != nullptr) fill_row(logits, p.cols, value);
+      if (p.want_gradient) fill_row(logits, p.cols, value);
       continue;
     }
     const Columns<std::decay_t<decltype(x)>, KeepAll> columns{x, p.cols, {}}, none{x, 0, {}};
     float maximum = chunk_maximum(columns.chunk(0), Unscaled{});
-    const RowLoss result = p.grad_row_loss == nullptr
-                               ? row_loss<T>(columns, none, maximum, target, p.label_smoothing)
-                               : row_loss<T, true>(columns, none, maximum, target, p.label_smoothing, scratch);
+    const RowLoss result = p.want_gradient
+                               ? row_loss<T, true>(columns, none, maximum, target, p.label_smoothing, scratch)
+                               : row_loss<T>(columns, none, maximum, target, p.label_smoothing);
     p.row_loss[row] = result.loss;
     p.row_correct[row] = is_argmax(x, p.cols, target, result);
-    if (p.grad_row_loss != nullptr)
-      kept_gradient(scratch, logits, p.cols, target, p.grad_row_loss[row], result, p.label_smoothing);
+    if (!p.want_gradient) continue;
+    const float g = p.grad_row_loss == nullptr ? 1.0f : p.grad_row_loss[row];
+    kept_gradient(scratch, logits, p.cols, target, g, result, p.label_smoothing);
   }
 }
 
@@ -104,7 +105,7 @@ struct ScaleFrom {
   static void matrix(const ScaleMatrix& p, int64_t begin, int64_t end, float*) {
     const From* const x = static_cast<const From*>(p.x) + begin * p.cols;
     To* const out = static_cast<To*>(p.out) + begin * p.cols;
-    const Vec factor = splat(p.factor);
+    const Vec factor = splat(*p.factor);
     for_each_vector_to(out, (end - begin) * p.cols, p.stream,
                        [&](int64_t i, auto lanes, int) { store(out + i, load(x + i, read(lanes)) * factor, lanes); });
     if (p.stream) end_stream();
@@ -118,7 +119,7 @@ void add_columns(const AddColumns& p, int64_t begin, int64_t end, float* scratch
     const int64_t n = end - first < kChunk ? end - first : kChunk;
     fill_row(scratch, n, 0.0f);
     for (int64_t row = 0; row < p.rows; ++row) {
-      const T* const x = static_cast<const T*>(p.x) + row * p.cols + first;
+      const T* const x = static_cast<const T*>(p.x) + row * p.row_stride + first;
       for_each_vector(n, [&](int64_t i, auto lanes, int) {
         store(scratch + i, load(scratch + i, lanes) + load(x + i, lanes), lanes);
       });

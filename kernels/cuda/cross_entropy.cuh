@@ -18,6 +18,22 @@ FASTLM_DEVICE RowKind row_kind(const CrossEntropyTargets& targets, int64_t targe
   return target < 0 || target >= cols ? RowKind::kOutOfRange : RowKind::kScored;
 }
 
+// Of a row with this mean.
+FASTLM_DEVICE float smoothed_loss(double lse, float at_target, double mean, float smoothing) {
+  const double loss = lse - at_target;
+  return static_cast<float>(smoothing == 0.0f ? loss : (1.0 - smoothing) * loss + smoothing * (lse - mean));
+}
+
+// -g times the target's distribution.
+struct MinusWanted {
+  float elsewhere, at_target;
+  FASTLM_DEVICE MinusWanted(float g, float smoothing, int64_t cols) {
+    const float uniform = smoothing / static_cast<float>(cols);
+    elsewhere = -g * uniform;
+    at_target = g * (smoothing - 1.0f - uniform);
+  }
+};
+
 template <class T, class RowTeam>
 struct CrossEntropyForwardKernel {
   using Team = RowTeam;
@@ -64,12 +80,8 @@ struct CrossEntropyForwardKernel {
     Team team;
     const OnlineSoftmax<T> all = mine.reduce(team);
     *lse = all.largest + log(static_cast<double>(all.sum));
-    double loss = *lse - to_float(load(logits + target));
-    if (p.label_smoothing != 0.0f) {
-      const double uniform_loss = *lse - static_cast<double>(team.reduce(total, Add{})) / p.cols;
-      loss = (1.0 - p.label_smoothing) * loss + p.label_smoothing * uniform_loss;
-    }
-    return static_cast<float>(loss);
+    if (p.label_smoothing != 0.0f) total = team.reduce(total, Add{});
+    return smoothed_loss(*lse, to_float(load(logits + target)), static_cast<double>(total) / p.cols, p.label_smoothing);
   }
 };
 
@@ -87,9 +99,9 @@ struct CrossEntropyBackwardKernel {
       case RowKind::kScored:
         return scored(p, row, static_cast<int>(target), grad);
       case RowKind::kIgnored:
-        return fill(p, grad, 0.0f);
+        return fill(Share<T, Team, 0>(p.cols), grad, 0.0f);
       case RowKind::kOutOfRange:
-        return fill(p, grad, NAN);
+        return fill(Share<T, Team, 0>(p.cols), grad, NAN);
     }
   }
 
@@ -101,9 +113,7 @@ struct CrossEntropyBackwardKernel {
     const float g = load(Global<const float>(p.grad_row_loss) + row * p.grad_row_loss_stride);
     const double lse = load(Global<const double>(p.lse) + row * p.lse_stride);
     const float high = static_cast<float>(lse), low = static_cast<float>(lse - high);
-    const double uniform = p.label_smoothing / static_cast<double>(p.cols);
-    const float elsewhere = static_cast<float>(-g * uniform);
-    const float at_target = static_cast<float>(g * (p.label_smoothing - 1.0 - uniform));
+    const MinusWanted minus(g, p.label_smoothing, p.cols);
     const Share<T, Team, 0> share(p.cols);
     share.each([&](int, int i) {
       const RowVector<T> x = read(logits, i, share.n);
@@ -111,18 +121,10 @@ struct CrossEntropyBackwardKernel {
       FASTLM_UNROLL
       for (int e = 0; e < kWidth<T>; ++e) {
         const float probability = relative_exp<T>(to_float(x[e]) - high, low);
-        out.set(e, from_float<T>(fused(probability, g, i + e == target ? at_target : elsewhere)));
+        out.set(e, from_float<T>(fused(probability, g, i + e == target ? minus.at_target : minus.elsewhere)));
       }
       write(grad, i, share.n, out);
     });
-  }
-
-  FASTLM_DEVICE static void fill(const CrossEntropyBackward& p, Global<T> grad, float value) {
-    RowVector<T> vector;
-    FASTLM_UNROLL
-    for (int e = 0; e < kWidth<T>; ++e) vector.set(e, from_float<T>(value));
-    const Share<T, Team, 0> share(p.cols);
-    share.each([&](int, int i) { write(grad, i, share.n, vector); });
   }
 };
 

@@ -497,9 +497,10 @@ void check_logits_chunk(const KernelTable& table, int64_t n, bool biased, bool w
     return to_float(kept.row(r)[i]) + (biased ? to_float(bias.data[i]) : 0.0f);
   };
   LogitsChunk params{};
-  params.rows = kRows, params.cols = n, params.logits = x.data, params.bias = biased ? bias.data : nullptr;
+  params.rows = kRows, params.cols = n, params.logits = x.data, params.row_stride = n;
+  params.bias = biased ? bias.data : nullptr;
   params.targets = {targets.data(), 1, -100}, params.label_smoothing = kSmoothing;
-  params.grad_row_loss = with_gradient ? g.data() : nullptr;
+  params.want_gradient = with_gradient, params.grad_row_loss = g.data();
   params.row_loss = loss.data(), params.row_correct = correct.get();
   for_rows(deal, table.logits_chunk[kType<T>], params);
 
@@ -548,7 +549,7 @@ void check_sums(const KernelTable& table, int64_t n) {
       const AddMatrix params{kRows, n, x.data, sum.data, first, first && stream};
       for_rows(deal, table.add_matrix[kType<T>], params);
     }
-  const AddColumns params{kRows, n, x.data, columns.data};
+  const AddColumns params{kRows, n, x.data, n, columns.data, nullptr};
   for_units(deal, table.add_columns[kType<T>], params, n, kRows);
   for (int64_t i = 0; i < n; ++i) {
     float column = 1.0f;
@@ -567,7 +568,8 @@ void check_scale(const KernelTable& table, int64_t n, bool stream) {
   Matrix<To> out(kRows, n, n);
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 0; i < n; ++i) set(x.row(r)[i], static_cast<int>((r * 7 + i * 5) % 32) - 16);
-  const ScaleMatrix params{kRows, n, x.data, -0.5f, out.data, stream};
+  const float factor = -0.5f;
+  const ScaleMatrix params{kRows, n, x.data, &factor, out.data, stream};
   for_rows(deal, table.scale_matrix[kType<From>][kType<To>], params);
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 0; i < n; ++i)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -68,6 +69,13 @@ def library_folder() -> Path:
         if path.is_file():
             digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return ROOT / "build" / "lockstep" / digest.hexdigest()[:16]
+
+
+def last_kernel() -> str:
+    """The name, mangled, of the kernel that ran last."""
+    name = ctypes.CDLL(str(build_library())).fastlm_lockstep_kernel
+    name.restype = ctypes.c_char_p
+    return name().decode()
 
 
 def build_library() -> Path:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fastlm import ops
 from fastlm.ops import reference
 from fastlm.testing import DTYPES, check_against_fp64
+from tests.native.lockstep import last_kernel
 
 IGNORED = -100
 NAMES = "loss hidden weight bias"
@@ -60,6 +61,41 @@ def test_within_budget(size: str, dtype: torch.dtype) -> None:
     )
 
 
+# By what holds a row of so many 16-byte vectors on a GPU, without a bias: a warp with one a thread and with four, blocks
+# of 128, 512 and 1024 threads with up to eight, and nothing. A bias leaves registers for four.
+VECTORS = {
+    "warp": (32, "WarpELi1E"),
+    "full_warp": (33, "WarpELi4E"),
+    "small_block": (129, "BlockILi128EEELi4E"),
+    "block": (513, "BlockILi512EEELi4E"),
+    "full_block": (2049, "BlockILi512EEELi8E"),
+    "large_block": (4097, "BlockILi1024EEELi8E"),
+    "read_twice": (8193, "BlockILi1024EEELi0E"),
+}
+
+
+@pytest.mark.usefixtures("on_family")
+@pytest.mark.parametrize(("dtype", "with_bias"), [(torch.float32, True), (torch.bfloat16, False)], ids=str)
+@pytest.mark.parametrize("size", VECTORS)
+def test_vocabularies_of_every_size(size: str, with_bias: bool, dtype: torch.dtype, family: str) -> None:
+    vectors, kernel = VECTORS[size]
+    classes = vectors * 16 // dtype.itemsize - 3
+    inputs = torch.randn(12, 3), torch.randn(classes, 3), *([torch.randn(classes)] if with_bias else [])
+    targets = torch.tensor([classes - 1, IGNORED, 0, *range(1, classes, classes // 9)])[:12]
+    options = {"reduction": "none", "label_smoothing": 0.1}
+    check_against_fp64(
+        lambda h, w, b=None: ops.linear_cross_entropy(h, w, targets, bias=b, **options).loss,
+        lambda h, w, b=None: F.cross_entropy(F.linear(h, w, b), targets, **options),
+        [x.to(dtype) for x in inputs],
+        names=NAMES,
+    )
+    if family == "lockstep" and not with_bias:
+        with torch.no_grad():
+            ops.linear_cross_entropy(*(x.to(dtype) for x in inputs), targets)
+        assert "LogitsChunkKernel" in last_kernel()
+        assert kernel in last_kernel()
+
+
 @pytest.mark.usefixtures("chunking", "on_family")
 @pytest.mark.parametrize(("reduction", "label_smoothing"), [("mean", 0.1), ("sum", 0.0), ("none", 0.1)])
 def test_options_match_pytorch(reduction: str, label_smoothing: float, mode) -> None:
@@ -86,6 +122,31 @@ def test_rows_report_their_loss_and_whether_they_were_right(mode) -> None:
     assert out.loss.requires_grad
     assert not out.row_loss.requires_grad
     torch.testing.assert_close(out.loss, out.row_loss.sum() / (targets != IGNORED).sum())
+
+
+INF, NAN = torch.inf, torch.nan
+TIES = {  # each value stands many times in a row
+    "apart": [3, 1, 3, 0],
+    "adjacent": [0, 3, 3, 1],
+    "infinity": [-1, 2, 0, INF],
+    "nan_first": [NAN, 5, NAN, 1],
+    "nan_later": [2, 1, NAN, 5],
+    "nan_above_infinity": [INF, NAN, -INF, INF],
+    "nothing": [-INF] * 4,
+}
+
+
+@pytest.mark.usefixtures("on_family")
+@pytest.mark.parametrize("copies", [17, 1300])
+@pytest.mark.parametrize("values", TIES.values(), ids=TIES)
+def test_the_first_of_the_largest_logits_is_the_prediction(values: list[float], copies: int) -> None:
+    """As torch.argmax has it: targets are the first and last of each value, the predicted one among them."""
+    logits = torch.tensor(values, dtype=torch.float32).repeat_interleave(copies)
+    first = torch.arange(4) * copies
+    targets = torch.stack([first, first + 1, first + copies - 1], 1).flatten()
+    for bias in (None, torch.zeros(len(logits))):
+        out = ops.linear_cross_entropy(torch.ones(len(targets), 1), logits[:, None], targets, bias=bias)
+        assert torch.equal(out.row_correct, targets == logits.argmax())
 
 
 @pytest.mark.usefixtures("on_family")

@@ -2,7 +2,8 @@
 // (hardware.cuh); any other compiler into fibers and checks (kernels/cuda/lockstep), for machines without a GPU.
 //
 // A kernel is a struct with `static constexpr int kThreads` (a block's, whole warps) and `static void run(const
-// Params&)`, marked FASTLM_DEVICE; launch<Kernel>(grid_x, grid_y, shared_bytes, stream, params) runs it.
+// Params&)`, marked FASTLM_DEVICE; launch<Kernel>(grid_x, grid_y, shared_bytes, stream, params) runs it. Where it has a
+// `static constexpr int kBlocks`, so many of its blocks fit a multiprocessor at once.
 //
 //   thread_index() lane_index() warp_index() block_x() block_y() grid_x()
 //   barrier()                      all threads of the block: no divergence, and memory is ordered

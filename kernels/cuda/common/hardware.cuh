@@ -214,8 +214,15 @@ FASTLM_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a
 // --------------------------------------------------------------------------------------------------------
 using Stream = void*;  // a cudaStream_t, for callers that do not include CUDA's headers
 
+// How many blocks of a kernel a multiprocessor must be able to run at once, which bounds their registers.
+template <class Kernel, class = void>
+inline constexpr int kBlocksAtOnce = 1;
+template <class Kernel>
+inline constexpr int kBlocksAtOnce<Kernel, std::void_t<decltype(Kernel::kBlocks)>> = Kernel::kBlocks;
+
 template <class Kernel, class Params>
-__global__ void __launch_bounds__(Kernel::kThreads, 1) entry(const __grid_constant__ Params params) {
+__global__ void __launch_bounds__(Kernel::kThreads, kBlocksAtOnce<Kernel>)
+    entry(const __grid_constant__ Params params) {
   Kernel::run(params);
 }
 

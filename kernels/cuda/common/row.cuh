@@ -66,18 +66,44 @@ struct Share {
     }
   }
   FASTLM_DEVICE bool holds(int element) const { return element < n; }
+  // Whether this thread has an element of the row.
+  FASTLM_DEVICE bool owns(int element) const { return element / kWidth<T> % Team::kSize == Team::rank(); }
+};
+
+// One value everywhere.
+template <class T, class Team, int kVectors>
+FASTLM_DEVICE void fill(const Share<T, Team, kVectors>& share, Global<T> row, float value) {
+  RowVector<T> vector;
+  FASTLM_UNROLL
+  for (int e = 0; e < kWidth<T>; ++e) vector.set(e, from_float<T>(value));
+  share.each([&](int, int i) { write(row, i, share.n, vector); });
+}
+
+// How a row is read: wherever it lies, or one that begins at a vector, ends with a whole one and is written, too.
+template <class T>
+struct AnyRow {
+  using Element = const T;
+  FASTLM_DEVICE static RowVector<T> read_vector(Global<Element> row, int i, int n) { return read(row, i, n); }
+};
+template <class T>
+struct RowOfVectors {
+  using Element = T;
+  FASTLM_DEVICE static RowVector<T> read_vector(Global<Element> row, int i, int) {
+    return load_vector<kWidth<T>>(row + i);
+  }
 };
 
 // This thread's share of a row.
-template <class T, class Team, int kVectors>
+template <class T, class Team, int kVectors, class Access = AnyRow<T>>
 class Row {
  public:
-  FASTLM_DEVICE Row(const Share<T, Team, kVectors>& share, Global<const T> memory) : memory_(memory), n_(share.n) {
-    if constexpr (kVectors > 0) share.each([&](int v, int i) { held_[v] = read(memory, i, n_); });
+  using Memory = Global<typename Access::Element>;
+  FASTLM_DEVICE Row(const Share<T, Team, kVectors>& share, Memory memory) : memory_(memory), n_(share.n) {
+    if constexpr (kVectors > 0) share.each([&](int v, int i) { held_[v] = Access::read_vector(memory, i, n_); });
   }
   FASTLM_DEVICE RowVector<T> vector(int v, int i) const {
     if constexpr (kVectors > 0) return held_[v];
-    return read(memory_, i, n_);
+    return Access::read_vector(memory_, i, n_);
   }
   // Between two passes: see Vector::forget.
   FASTLM_DEVICE void forget() {
@@ -88,7 +114,7 @@ class Row {
   }
 
  private:
-  Global<const T> memory_;
+  Memory memory_;
   int n_;
   RowVector<T> held_[kVectors > 0 ? kVectors : 1];
 };

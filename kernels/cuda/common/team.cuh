@@ -30,6 +30,8 @@ struct Warp {
   static constexpr int64_t kSharedBytes = 0;
   FASTLM_DEVICE static int row() { return warp_index(); }
   FASTLM_DEVICE static int rank() { return lane_index(); }
+  // What its threads read before, none of them has written behind it.
+  FASTLM_DEVICE static void order_memory() { warp_barrier(); }
 
   // The result in every lane.
   template <class T, class Operation>
@@ -47,6 +49,7 @@ struct Block {
   static constexpr int64_t kSharedBytes = int64_t{2} * kWarps * 4;  // two slots of a word per warp
   FASTLM_DEVICE static int row() { return 0; }
   FASTLM_DEVICE static int rank() { return thread_index(); }
+  FASTLM_DEVICE static void order_memory() { barrier(); }
 
   // The result in every thread. The slots take turns, so that one barrier is enough: who writes a slot again has passed
   // the other's barrier, which no thread reaches before it has read this one.

@@ -40,6 +40,7 @@ struct Engine {
   std::deque<Fiber> fibers;
   Fiber* current = nullptr;
   const Launch* launch = nullptr;
+  const char* last_kernel = "";
   jmp_buf scheduler;
   uint32_t first_block = 0, blocks = kNoBlock;
   int at_barrier = 0, exited = 0;
@@ -174,6 +175,7 @@ void run(const Launch& launch) {
   }
   engine.launch = &launch;
   engine.first_block = engine.blocks + 1;
+  engine.last_kernel = launch.kernel;
   engine.fault.clear();
   try {
     for (int64_t y = 0; y < launch.grid_y; ++y)
@@ -184,6 +186,7 @@ void run(const Launch& launch) {
   }
 }
 
+const char* fastlm_lockstep_kernel() { return engine.last_kernel; }
 const Thread& this_thread() { return engine.current->thread; }
 const Launch& this_launch() { return *engine.launch; }
 uint32_t first_block() { return engine.first_block; }

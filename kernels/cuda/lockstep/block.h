@@ -24,6 +24,9 @@ struct Launch {
 // launch that a GPU would refuse.
 void run(const Launch& launch);
 
+// The kernel that this thread of the host ran last, as typeid names it: for tests of which of several a size takes.
+extern "C" const char* fastlm_lockstep_kernel();
+
 // The fiber that calls.
 struct Thread {
   int64_t block_x, block_y;
