@@ -61,8 +61,8 @@ def test_within_budget(size: str, dtype: torch.dtype) -> None:
     )
 
 
-# By what holds a row of so many 16-byte vectors on a GPU, without a bias: a warp with one a thread and with four, blocks
-# of 128, 512 and 1024 threads with up to eight, and nothing. A bias leaves registers for four.
+# By what holds a row of so many 16-byte vectors on a GPU, without a bias: a warp with one a thread and with four,
+# blocks of 128, 512 and 1024 threads with up to eight, and nothing. A bias leaves registers for four.
 VECTORS = {
     "warp": (32, "WarpELi1E"),
     "full_warp": (33, "WarpELi4E"),
