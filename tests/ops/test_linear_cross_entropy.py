@@ -61,8 +61,8 @@ def test_within_budget(size: str, dtype: torch.dtype) -> None:
     )
 
 
-# By what holds a row of so many 16-byte vectors on a GPU, without a bias: a warp with one a thread and with four, blocks
-# of 128, 512 and 1024 threads with up to eight, and nothing. A bias leaves registers for four.
+# By what holds a row of so many 16-byte vectors on a GPU, without a bias: a warp with one a thread and with four,
+# blocks of 128, 512 and 1024 threads with up to eight, and nothing. A bias leaves registers for four.
 VECTORS = {
     "warp": (32, "WarpELi1E"),
     "full_warp": (33, "WarpELi4E"),
@@ -94,6 +94,16 @@ def test_vocabularies_of_every_size(size: str, with_bias: bool, dtype: torch.dty
             ops.linear_cross_entropy(*(x.to(dtype) for x in inputs), targets)
         assert "LogitsChunkKernel" in last_kernel()
         assert kernel in last_kernel()
+
+
+@pytest.mark.usefixtures("on_family")
+def test_the_bias_gradient_of_many_rows() -> None:
+    """A GPU sums the columns of 256 rows at a time."""
+    hidden, weight, bias = torch.randn(530, 8), torch.randn(19, 8), torch.randn(19, requires_grad=True)
+    targets = torch.arange(530) % 19
+    (ours,) = torch.autograd.grad(ops.linear_cross_entropy(hidden, weight, targets, bias=bias).loss, bias)
+    (expected,) = torch.autograd.grad(F.cross_entropy(F.linear(hidden, weight, bias), targets), bias)
+    torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.usefixtures("chunking", "on_family")
