@@ -1,13 +1,24 @@
 # One-word targets; CI (.ci/run) uses the same ones.
 PYTHON ?= python
 
-.PHONY: install test lint types format bench train clean
+.PHONY: install test coverage resources cuda-build lint types format bench train clean
 
 install:  ## the package in place with its test and developer tools
 	$(PYTHON) -m pip install -e '.[test]' -r .ci/lint-requirements.txt
 
 test:  ## every test
 	$(PYTHON) -m pytest
+
+coverage:  ## which lines of the CUDA kernels the op tests run in lockstep
+	$(PYTHON) -m tests.native.coverage --reset
+	$(PYTHON) -m pytest -q tests/ops -k lockstep
+	$(PYTHON) -m tests.native.coverage
+
+resources:  ## registers, shared memory and spills of the CUDA kernels, written to tests/native/resources.txt
+	$(PYTHON) -m tests.native.resources
+
+cuda-build:  ## the package against a CUDA build of torch in an environment of its own; needs nvcc, but no GPU
+	.ci/cuda-build
 
 lint:  ## ruff and clang-format, changing nothing
 	$(PYTHON) -m ruff check .

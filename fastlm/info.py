@@ -91,12 +91,15 @@ def _cpu() -> dict[str, Any]:
 def _cuda() -> dict[str, Any]:
     import torch
 
+    from fastlm import ops
+
+    facts: dict[str, Any] = {"available": False, "devices": [], "reason": None, "kernels": ops.native_ops("cuda")}
     if torch.version.cuda is None:
-        return {"available": False, "devices": [], "reason": f"torch {torch.__version__} was built without CUDA"}
+        return {**facts, "reason": f"torch {torch.__version__} was built without CUDA"}
     if not torch.cuda.is_available():
-        return {"available": False, "devices": [], "reason": "torch has CUDA, but the driver shows no device"}
+        return {**facts, "reason": "torch has CUDA, but the driver shows no device"}
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"available": True, "devices": devices, "reason": None}
+    return {**facts, "available": True, "devices": devices}
 
 
 def _triton() -> dict[str, Any]:
@@ -123,6 +126,7 @@ def render(facts: dict[str, Any]) -> str:
     rows += [("native ops", build["native_fault"] or "loaded")]
     rows += [("CPU kernels", _isa_line(cpu)), ("CPU threads", str(cpu["threads"]))]
     rows += [("CUDA", ", ".join(facts["cuda"]["devices"]) or f"none: {facts['cuda']['reason']}")]
+    rows += [("CUDA kernels", _cuda_kernels_line(facts))]
     rows += [("Triton", facts["triton"]["reason"] or "installed")]
     rows += [(key, value) for key, value in facts["environment"].items()]
     rows += [("", "")]
@@ -140,6 +144,12 @@ def _isa_line(cpu: dict[str, Any]) -> str:
     missing = [name for name in cpu["built"] if name not in cpu["supported"]]
     line = cpu["fault"] or f"{cpu['chosen']} of {', '.join(cpu['supported'])}"
     return f"{line} (this processor lacks {', '.join(missing)})" if missing else line
+
+
+def _cuda_kernels_line(facts: dict[str, Any]) -> str:
+    build = facts["build"]
+    fault = build["native_fault"] or (build["cuda"] or {}).get("fault") or "this build has no record of itself"
+    return ", ".join(facts["cuda"]["kernels"]) or f"none: {fault}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -113,6 +113,7 @@ LENGTHS: dict[str, list[int]] = {
     "one_tile": [64],
     "tile_plus_one": [65, 64, 63],
     "several_tiles": [300, 130],
+    "four_tiles": [255, 256, 257],
     "one_long_among_short": [3, 5, 190, 2, 4, 7],
     "zero_lengths": [0, 5, 0, 0, 9, 0],
     "sentences": [12, 24, 19, 33, 24, 8, 71, 24, 15, 40],

@@ -69,8 +69,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
                                  causal,       scale,        dropout_p,    dropout_seed};
   const AttentionBackwardCall call(grad_out, q, k, v, out, lse, options, aligned);
   check_rows(call.params.shape);
-  const Tensor delta = torch::stable::new_empty(call.lse, call.lse.sizes());
-  if (call.params.shape.heads == 0) return {call.grad_q, call.grad_k, call.grad_v};
+  if (call.grad_q.numel() == 0 && call.grad_k.numel() == 0) return {call.grad_q, call.grad_k, call.grad_v};
   Device device(call.q);
   device.reads("cu_seqlens_q", cu_seqlens_q);
   device.reads("cu_seqlens_k", cu_seqlens_k);
@@ -80,15 +79,12 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
   device.reads("grad_out", call.grad_out);
   device.reads("out", call.out);
   device.reads("lse", call.lse);
-  device.writes("delta", delta);
   device.writes("grad_q", call.grad_q);
   device.writes("grad_k", call.grad_k);
   device.writes("grad_v", call.grad_v);
   by_dtype(call.dtype, [&](auto t) {
-    by_width(call.params.shape.head_dim, [&](auto width) {
-      cuda::attention_backward<decltype(t), width>(call.params, static_cast<float*>(delta.mutable_data_ptr()),
-                                                   device.stream());
-    });
+    by_width(call.params.shape.head_dim,
+             [&](auto width) { cuda::attention_backward<decltype(t), width>(call.params, device.stream()); });
   });
   return {call.grad_q, call.grad_k, call.grad_v};
 }

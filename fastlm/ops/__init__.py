@@ -10,6 +10,7 @@ from fastlm.ops._backend import (
     explain,
     load_native,
     native_fault,
+    native_ops,
     set_backend,
     use_backend,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "layer_norm",
     "linear_cross_entropy",
     "native_fault",
+    "native_ops",
     "set_backend",
     "set_checks",
     "softmax",

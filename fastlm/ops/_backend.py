@@ -268,6 +268,11 @@ def why_not(op: str, family: str, device: str, limits: str | None = None) -> str
     return limits
 
 
+def native_ops(device: str) -> list[str]:
+    """The ops that this build has native kernels of for a device type, be there such a device or not."""
+    return [op for op in sorted(_families) if why_not(op, "native", device) is None]
+
+
 def explain() -> dict[str, dict[str, Any]]:
     """What each op would pick, per device type of this machine, and why it passes over the others.
 

@@ -13,8 +13,7 @@ inline constexpr int64_t kMostHeadDim = 128;
 template <class T, int kWidth>
 void attention_forward(const AttentionForward& params, void* stream);
 
-// delta (heads, rows_q): room for a sum per query and head.
 template <class T, int kWidth>
-void attention_backward(const AttentionBackward& params, float* delta, void* stream);
+void attention_backward(const AttentionBackward& params, void* stream);
 
 }  // namespace fastlm::cuda

@@ -4,6 +4,6 @@
 namespace fastlm::cuda {
 
 template void attention_forward<BFloat16, 96>(const AttentionForward&, Stream);
-template void attention_backward<BFloat16, 96>(const AttentionBackward&, float*, Stream);
+template void attention_backward<BFloat16, 96>(const AttentionBackward&, Stream);
 
 }  // namespace fastlm::cuda

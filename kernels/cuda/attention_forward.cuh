@@ -22,7 +22,7 @@ struct AttentionForwardKernel {
     const AttentionShape& shape = p.shape;
     const int head = static_cast<int>(block_y()), first_query = static_cast<int>(block_x()) * kOwnRows;
     const int own_row = warp_index() * 16;  // the warp's first, in the tile
-    const int rows_q = static_cast<int>(shape.rows_q), rows_k = static_cast<int>(shape.rows_k);
+    const int rows_q = static_cast<int>(shape.rows_q);
     const Queries queries(0);
     begin_to_load(queries, HeadRows<T>(shape.q, head, shape.head_dim), first_query, rows_q);
     const Spans<kOwnRows> spans(kSpansAt);
@@ -35,22 +35,12 @@ struct AttentionForwardKernel {
     const auto keys_of = [](int turn) { return Keys(kKeysAt + turn * 2 * Keys::kBytes); };
     const auto values_of = [](int turn) { return Keys(kKeysAt + (turn * 2 + 1) * Keys::kBytes); };
     const auto begin_to_load_keys = [&](int turn, int first) {
-      begin_to_load(keys_of(turn), k, first, rows_k);
-      begin_to_load(values_of(turn), v, first, rows_k);
-      commit_copies();
+      begin_to_load(keys_of(turn), k, first, block.end);
+      begin_to_load(values_of(turn), v, first, block.end);
     };
-    if (block.begin < block.end) begin_to_load_keys(0, block.begin);
-    int turn = 0;
-    for (int first = block.begin; first < block.end; first += kKeys, turn ^= 1) {
-      wait_for_copies<0>();
-      barrier();  // this tile is there, and nobody looks at the one before any more
-      if (first + kKeys < block.end) begin_to_load_keys(turn ^ 1, first + kKeys);
-      if (first < warp.end && first + kKeys > warp.begin)
-        rows.include(p, head, queries, keys_of(turn), values_of(turn), warp, first);
-    }
-    commit_copies();  // those of the own rows, where there was nothing else
-    wait_for_copies<0>();
-    barrier();  // their tiles are free
+    walk<kKeys>(block, warp, begin_to_load_keys, [&](int turn, int first) {
+      rows.include(p, head, queries, keys_of(turn), values_of(turn), warp, first);
+    });
     rows.finish(p, head, queries, spans);
   }
 
@@ -73,8 +63,7 @@ struct AttentionForwardKernel {
     FASTLM_DEVICE void include(const AttentionForward& p, int head, const Queries& queries, const Keys& keys,
                                const Keys& values, const Span& warp, int first) {
       float scores[kKeys / 8][4];
-      const auto left_of = [&](int column) { return load_left<T>(queries, own_row, column); };
-      multiply_by_transpose<T, kWidth, kKeys>(scores, left_of, keys, warp, first);
+      multiply_by_transpose<T, kWidth, kKeys>(scores, queries, own_row, keys, warp, first);
       const int column = first + lane_index() % 4 * 2;
       FASTLM_UNROLL
       for (int below = 0; below < 2; ++below) {
@@ -82,6 +71,7 @@ struct AttentionForwardKernel {
         float next = largest[below];
         FASTLM_UNROLL
         for (int n = 0; n < kKeys / 8; ++n) {
+          if (!meets(warp, first + n / 2 * 16)) continue;
           FASTLM_UNROLL
           for (int e = 0; e < 2; ++e) {
             float& score = scores[n][2 * below + e];
@@ -102,6 +92,7 @@ struct AttentionForwardKernel {
         }
         FASTLM_UNROLL
         for (int n = 0; n < kKeys / 8; ++n) {
+          if (!meets(warp, first + n / 2 * 16)) continue;
           FASTLM_UNROLL
           for (int e = 0; e < 2; ++e) {
             float& score = scores[n][2 * below + e];
@@ -110,13 +101,16 @@ struct AttentionForwardKernel {
           }
         }
       }
-      if constexpr (kDropout) drop(p.shape, head, scores, column);
+      if constexpr (kDropout) drop(p.shape, head, scores, warp, first);
       multiply_by<T, kWidth, kKeys>(out, scores, values, warp, first);
     }
 
-    FASTLM_DEVICE void drop(const AttentionShape& shape, int head, float (&probabilities)[kKeys / 8][4], int column) {
+    FASTLM_DEVICE void drop(const AttentionShape& shape, int head, float (&probabilities)[kKeys / 8][4],
+                            const Span& warp, int first) {
+      const int column = first + lane_index() % 4 * 2;
       FASTLM_UNROLL
       for (int n = 0; n < kKeys / 8; ++n) {
+        if (!meets(warp, first + n / 2 * 16)) continue;
         FASTLM_UNROLL
         for (int below = 0; below < 2; ++below) {
           const int query = first_query + lane_index() / 4 + 8 * below;

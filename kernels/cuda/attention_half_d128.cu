@@ -4,6 +4,6 @@
 namespace fastlm::cuda {
 
 template void attention_forward<Half, 128>(const AttentionForward&, Stream);
-template void attention_backward<Half, 128>(const AttentionBackward&, float*, Stream);
+template void attention_backward<Half, 128>(const AttentionBackward&, Stream);
 
 }  // namespace fastlm::cuda

@@ -4,6 +4,6 @@
 namespace fastlm::cuda {
 
 template void attention_forward<Half, 96>(const AttentionForward&, Stream);
-template void attention_backward<Half, 96>(const AttentionBackward&, float*, Stream);
+template void attention_backward<Half, 96>(const AttentionBackward&, Stream);
 
 }  // namespace fastlm::cuda

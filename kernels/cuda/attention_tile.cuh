@@ -34,16 +34,36 @@ struct HeadRows {
         head_dim(static_cast<int>(head_dim)) {}
 };
 
-// Begins to copy rows [first, first + kRows) into a tile; rows from `rows` on and columns from head_dim on are 0.
+// Begins to copy rows [first, first + kRows) into a tile; rows from `end` on and columns from head_dim on are 0.
 template <class T, class AnyTile>
-FASTLM_DEVICE void begin_to_load(const AnyTile& tile, const HeadRows<T>& from, int first, int rows) {
+FASTLM_DEVICE void begin_to_load(const AnyTile& tile, const HeadRows<T>& from, int first, int end) {
   constexpr int kVectors = AnyTile::kColumns / kVector<T>;
   for (int i = thread_index(); i < AnyTile::kRows * kVectors; i += kBlockThreads) {
     const int row = i / kVectors, column = i % kVectors * kVector<T>;
-    const bool present = first + row < rows && column < from.head_dim;
+    const bool present = first + row < end && column < from.head_dim;
     const int64_t offset = present ? (first + row) * from.row_stride + column : 0;
     copy_async_or_zero<kVector<T>>(tile.at(row, column), from.memory + offset, present);
   }
+}
+
+// Walks over the rows of the other side that a block meets, kStep at a time, in tiles that take turns:
+// begin_to_load(turn, first) brings rows from `first` on, and each warp that meets any of them has its look(turn,
+// first). Own rows whose copies were begun before are there at the first look, and nobody uses a tile any more at the
+// end.
+template <int kStep, class Load, class Look>
+FASTLM_DEVICE void walk(const Span& block, const Span& warp, Load begin_to_load, Look look) {
+  if (block.begin < block.end) begin_to_load(0, block.begin);
+  commit_copies();
+  int turn = 0;
+  for (int first = block.begin; first < block.end; first += kStep, turn ^= 1) {
+    wait_for_copies<0>();
+    barrier();  // this tile is there, and nobody looks at the one before any more
+    if (first + kStep < block.end) begin_to_load(turn ^ 1, first + kStep);
+    commit_copies();
+    if (first < warp.end && first + kStep > warp.begin) look(turn, first);
+  }
+  wait_for_copies<0>();
+  barrier();
 }
 
 // A warp's sums, 16 rows of kWidth columns, times `factor` of each row, into rows of a tile that only this warp uses.
@@ -94,17 +114,22 @@ FASTLM_DEVICE bool any_unfinite(const float (&sums)[kCount][4]) {
 FASTLM_DEVICE bool meets(const Span& around, int first) { return first < around.end && first + 16 > around.begin; }
 
 // scores (16 x kColumns, by eights) of own rows against rows of the other tile, where the warp meets them; else 0.
-template <class T, int kWidth, int kColumns, class LeftOf, class AnyTile>
-FASTLM_DEVICE void multiply_by_transpose(float (&scores)[kColumns / 8][4], LeftOf left_of, const AnyTile& other,
-                                         const Span& around, int first) {
+template <class T, int kWidth, int kColumns, class OwnTile, class OtherTile>
+FASTLM_DEVICE void multiply_by_transpose(float (&scores)[kColumns / 8][4], const OwnTile& own, int own_row,
+                                         const OtherTile& other, const Span& around, int first) {
   FASTLM_UNROLL
-  for (int n = 0; n < kColumns / 8; n += 2) {
+  for (int n = 0; n < kColumns / 8; ++n) {
     FASTLM_UNROLL
-    for (int i = 0; i < 4; ++i) scores[n][i] = scores[n + 1][i] = 0.0f;
-    if (!meets(around, first + n * 8)) continue;
-    FASTLM_UNROLL_4  // more would be loaded ahead than registers hold
-    for (int k = 0; k < kWidth; k += 16)
-      multiply_add(scores[n], scores[n + 1], left_of(k), load_right_of_transpose<T>(other, n * 8, k));
+    for (float& score : scores[n]) score = 0.0f;
+  }
+  FASTLM_UNROLL_4  // more would be loaded ahead than registers hold
+      for (int k = 0; k < kWidth; k += 16) {
+    const Left<T> left = load_left<T>(own, own_row, k);
+    FASTLM_UNROLL
+    for (int n = 0; n < kColumns / 8; n += 2) {
+      if (!meets(around, first + n * 8)) continue;
+      multiply_add(scores[n], scores[n + 1], left, load_right_of_transpose<T>(other, n * 8, k));
+    }
   }
 }
 

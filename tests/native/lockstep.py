@@ -16,7 +16,9 @@ from torch.utils.cpp_extension import include_paths, library_paths
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CXX", "c++").split()
 # Functions stay whole under --coverage, so that lines are counted where they are.
-FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+# Hardened builds take a longjmp from one fiber's stack to another's for an attack.
+FLAGS = ["-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
 LOCKSTEP = ["kernels/cuda/lockstep/*.cpp"]
 KERNELS = ["kernels/cuda/*.cu"]
 OPS = ["csrc/cuda/*.cpp"]
@@ -36,7 +38,9 @@ def compile_all(root: Path, files: list[Path], folder: Path, flags: list[str]) -
 
     def compile_one(source: Path) -> Path:
         out = folder / f"{source.parent.name}_{source.stem}.o"
-        command = [*COMPILER, *FLAGS, *flags, f"-I{root}", "-x", "c++", "-c", str(source), "-o", str(out)]
+        # Reports name files as the repository does.
+        paths = [f"-I{root}", f"-fmacro-prefix-map={root}/="]
+        command = [*COMPILER, *FLAGS, *WARNINGS, *flags, *paths, "-x", "c++", "-c", str(source), "-o", str(out)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
             raise RuntimeError(result.stderr)
@@ -46,10 +50,25 @@ def compile_all(root: Path, files: list[Path], folder: Path, flags: list[str]) -
         return list(pool.map(compile_one, files))
 
 
+def link_program(program: Path, objects: list[Path]) -> Path:
+    """The executable ``program`` of these objects."""
+    subprocess.run([*COMPILER, *map(str, objects), "-o", str(program)], check=True)
+    return program
+
+
 def torch_flags() -> list[str]:
     """What csrc is compiled with here."""
     includes = [f"-isystem{path}" for path in include_paths()]
     return [*includes, "-DFASTLM_LOCKSTEP", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
+
+
+def library_folder() -> Path:
+    """Where the library of these very sources is built and its line counters lie."""
+    digest = hashlib.sha256(repr((COMPILER, FLAGS, sys.version, library_paths())).encode())
+    for path in sources(ROOT, "kernels/*.h", "kernels/cuda/**/*", "csrc/*.h", "csrc/cuda/*"):
+        if path.is_file():
+            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return ROOT / "build" / "lockstep" / digest.hexdigest()[:16]
 
 
 def last_kernel() -> str:
@@ -66,11 +85,7 @@ def build_library() -> Path:
         RuntimeError: the compiler's words.
     """
     files = sources(ROOT, *LOCKSTEP, *KERNELS, *OPS)
-    digest = hashlib.sha256(repr((FLAGS, sys.version, library_paths())).encode())
-    for path in sources(ROOT, "kernels/*.h", "kernels/cuda/**/*", "csrc/*.h", "csrc/cuda/*"):
-        if path.is_file():
-            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    folder = ROOT / "build" / "lockstep" / digest.hexdigest()[:16]
+    folder = library_folder()
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / "fastlm_lockstep.so"
     with (folder / "lock").open("w") as lock:

@@ -145,12 +145,15 @@ def test_info_is_json_and_names_every_op(capsys: pytest.CaptureFixture[str]) -> 
             assert {choice["pick"], *choice["passed_over"]} == {"native", "triton", "reference"}
             assert all(choice["passed_over"].values())
     assert facts["cuda"]["available"] or facts["cuda"]["reason"]
+    built_with_cuda = facts["build"]["cuda"] is not None and facts["build"]["cuda"]["built"]
+    on_gpus = sorted(path.stem for path in (ROOT / "csrc" / "cuda").glob("*.cpp"))
+    assert facts["cuda"]["kernels"] == (on_gpus if built_with_cuda and ops.native_fault() is None else [])
 
 
 def test_info_text_shows_the_choice_and_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     info.main([])
     text = capsys.readouterr().out
-    for needed in ("softmax (cpu)", "not triton:", "CPU kernels", "CUDA"):
+    for needed in ("softmax (cpu)", "not triton:", "CPU kernels", "CUDA kernels"):
         assert needed in text
     if ops.native_fault() is None:
         assert torch.ops.fastlm.cpu_isa() in text

@@ -1,11 +1,13 @@
 #include "kernels/cuda/lockstep/block.h"
 
+#include <cxxabi.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <sstream>
 #include <vector>
 
@@ -40,6 +42,7 @@ struct Engine {
   const Launch* launch = nullptr;
   const char* last_kernel = "";
   jmp_buf scheduler;
+  uint32_t first_block = 0, blocks = kNoBlock;
   int at_barrier = 0, exited = 0;
   std::vector<int> in_warp;
   std::string fault;
@@ -110,9 +113,15 @@ std::string who_waits(int threads) {
   return text.str();
 }
 
+std::string kernel_name(const Launch& launch) {
+  const std::unique_ptr<char, decltype(&std::free)> name(abi::__cxa_demangle(launch.kernel, nullptr, nullptr, nullptr),
+                                                         &std::free);
+  return name == nullptr ? launch.kernel : name.get();
+}
+
 std::string place_in_launch(const Thread& thread, bool with_thread) {
   std::ostringstream text;
-  text << engine.launch->kernel << ": block (" << thread.block_x << ", " << thread.block_y << ")";
+  text << kernel_name(*engine.launch) << ": block " << block_place(thread.block);
   if (with_thread) text << ", thread " << thread.index;
   return text.str();
 }
@@ -124,10 +133,11 @@ void reset_fibers() {
 
 void run_block(const Launch& launch, int64_t x, int64_t y) {
   engine.at_barrier = engine.exited = 0;
+  ++engine.blocks;
   engine.in_warp.assign(launch.threads / kWarp, 0);
   for (int t = 0; t < launch.threads; ++t) {
     engine.fibers[t].state = State::kReady;
-    engine.fibers[t].thread = {x, y, t, 0, 0};
+    engine.fibers[t].thread = {x, y, engine.blocks, t, 0, 0};
   }
   begin_block_memory(launch.shared_bytes, launch.threads);
   while (engine.exited < launch.threads) {
@@ -145,7 +155,7 @@ void run_block(const Launch& launch, int64_t x, int64_t y) {
 
 void check_launch(const Launch& launch) {
   const auto require = [&](bool holds, const char* what, int64_t value) {
-    if (!holds) throw std::invalid_argument(std::string(launch.kernel) + ": " + what + " of " + std::to_string(value));
+    if (!holds) throw std::invalid_argument(kernel_name(launch) + ": " + what + " of " + std::to_string(value));
   };
   require(launch.threads > 0 && launch.threads <= kMaxThreads, "a block size", launch.threads);
   require(launch.threads % kWarp == 0, "a last warp that is not full in a block size", launch.threads);
@@ -164,6 +174,7 @@ void run(const Launch& launch) {
     if (fiber.stack == MAP_FAILED) throw std::bad_alloc();
   }
   engine.launch = &launch;
+  engine.first_block = engine.blocks + 1;
   engine.last_kernel = launch.kernel;
   engine.fault.clear();
   try {
@@ -178,6 +189,11 @@ void run(const Launch& launch) {
 const char* fastlm_lockstep_kernel() { return engine.last_kernel; }
 const Thread& this_thread() { return engine.current->thread; }
 const Launch& this_launch() { return *engine.launch; }
+uint32_t first_block() { return engine.first_block; }
+std::string block_place(uint32_t block) {
+  const int64_t index = block - engine.first_block, width = engine.launch->grid_x;
+  return "(" + std::to_string(index % width) + ", " + std::to_string(index / width) + ")";
+}
 
 void fail(Place at, const std::string& what) {
   engine.fault = place_in_launch(this_thread(), true) + ", " + at.text() + ": " + what;

@@ -12,7 +12,7 @@ inline constexpr int kWarp = 32;
 
 // What a launch runs.
 struct Launch {
-  const char* kernel;  // its name, for reports
+  const char* kernel;  // the mangled name of its type, for reports
   void (*run)(const void* params);
   const void* params;
   int64_t grid_x, grid_y;
@@ -30,12 +30,16 @@ extern "C" const char* fastlm_lockstep_kernel();
 // The fiber that calls.
 struct Thread {
   int64_t block_x, block_y;
+  uint32_t block;  // counts the blocks that this thread of the host has run, from kNoBlock + 1 on
   int index;
   uint32_t block_epoch;  // barriers of the block so far
   uint32_t warp_epoch;   // warp_barriers of its warp so far
 };
+inline constexpr uint32_t kNoBlock = 0;
 const Thread& this_thread();
 const Launch& this_launch();
+uint32_t first_block();                   // of the launch
+std::string block_place(uint32_t block);  // "(x, y)" of one of its blocks
 
 // Waits for every thread of the block.
 void block_barrier(Place at);

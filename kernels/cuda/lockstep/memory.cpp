@@ -10,8 +10,22 @@
 namespace fastlm::cuda::lockstep {
 namespace {
 
+Stamp now(Place at, bool write) {
+  const Thread& thread = this_thread();
+  return {at, thread.block, thread.block_epoch, thread.warp_epoch, static_cast<int16_t>(thread.index), write};
+}
+
+const char* verb(const Stamp& access) { return access.write ? "writes " : "reads "; }
+
+[[noreturn]] void race(const Stamp& mine, const Stamp& other, const std::string& where) {
+  const bool same_block = mine.block == other.block;
+  std::string who = "thread " + std::to_string(other.thread);
+  if (!same_block) who += " of block " + block_place(other.block);
+  fail(mine.at, std::string("race: ") + verb(mine) + where + ", which " + who + (other.write ? " wrote" : " read") +
+                    " at " + other.at.text() + (same_block ? " with no barrier in between" : " in the same launch"));
+}
+
 // ---- global memory
-// ---------------------------------------------------------------------------------------------------
 thread_local std::deque<Region> regions;  // its elements stay where they are
 
 template <class Body>
@@ -36,20 +50,8 @@ std::string describe(const Region& region) {
 }
 
 // ---- shared memory
-// -----------------------------------------------------------------------------------------------------
-constexpr int64_t kCell = 2;  // bytes: of the smallest type that kernels keep there
-constexpr int16_t kNobody = -1;
-
-// An access: by whom, and between which barriers.
-struct Stamp {
-  int16_t thread = kNobody;
-  uint32_t block_epoch = 0, warp_epoch = 0;
-  Place at{};
-};
-
 struct Cell {
-  Stamp writer;
-  Stamp readers[2];  // any two since the last write, of two warps where there are such
+  History history;
   bool written = false;
   bool copying = false;  // the writer's cp.async is under way
 };
@@ -71,29 +73,8 @@ struct SharedMemory {
 };
 thread_local SharedMemory shared;
 
-Stamp now(Place at) {
-  const Thread& thread = this_thread();
-  return {static_cast<int16_t>(thread.index), thread.block_epoch, thread.warp_epoch, at};
-}
-
-bool same_warp(const Stamp& a, const Stamp& b) { return a.thread / kWarp == b.thread / kWarp; }
-
-// Whether everyone agrees that `before` came first.
-bool ordered(const Stamp& before, const Stamp& after) {
-  if (before.thread == kNobody || before.thread == after.thread) return true;
-  if (before.block_epoch < after.block_epoch) return true;
-  return same_warp(before, after) && before.warp_epoch < after.warp_epoch;
-}
-
 std::string place(int64_t offset, int64_t bytes) {
   return "shared bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes - 1);
-}
-
-[[noreturn]] void race(const char* access, const Stamp& other, const char* other_access, int64_t offset, int64_t bytes,
-                       Place at) {
-  fail(at, std::string("race: ") + access + " " + place(offset, bytes) + ", which thread " +
-               std::to_string(other.thread) + " " + other_access + " at " + other.at.text() +
-               " with no barrier in between");
 }
 
 void check_shared(int64_t offset, int64_t bytes, Place at) {
@@ -102,36 +83,30 @@ void check_shared(int64_t offset, int64_t bytes, Place at) {
   if (offset % bytes != 0) fail(at, "misaligned: " + place(offset, bytes));
 }
 
-void check_settled(const Cell& cell, const char* access, int64_t offset, int64_t bytes, Place at) {
-  if (!cell.copying) return;
-  fail(at, std::string("unwaited copy: ") + access + " " + place(offset, bytes) + ", where the cp.async of thread " +
-               std::to_string(cell.writer.thread) + " at " + cell.writer.at.text() + " has not arrived");
-}
-
-void note_read(Cell& cell, const Stamp& reader) {
-  Stamp& first = cell.readers[0];
-  Stamp& second = cell.readers[1];
-  if (ordered(first, reader)) {
-    first = reader;
-  } else if (ordered(second, reader) || (same_warp(first, second) && !same_warp(first, reader))) {
-    second = reader;
+// body(cell) for each cell of these bytes, once no copy into them is under way.
+template <class Body>
+void for_settled_cells(int64_t offset, int64_t bytes, const Stamp& mine, Body body) {
+  for (int64_t i = offset / kCell; i < (offset + bytes) / kCell; ++i) {
+    Cell& cell = shared.cells[i];
+    if (cell.copying) {
+      const Stamp& copier = cell.history.writer();
+      fail(mine.at, std::string("unwaited copy: ") + verb(mine) + place(offset, bytes) +
+                        ", where the cp.async of thread " + std::to_string(copier.thread) + " at " + copier.at.text() +
+                        " has not arrived");
+    }
+    body(cell);
   }
 }
 
-// Claims cells for a writer.
+// Makes the calling thread the writer of cells.
 template <class Note>
 void claim(int64_t offset, int64_t bytes, Place at, Note note) {
-  const Stamp writer = now(at);
-  for (int64_t cell_index = offset / kCell; cell_index < (offset + bytes) / kCell; ++cell_index) {
-    Cell& cell = shared.cells[cell_index];
-    check_settled(cell, "writes", offset, bytes, at);
-    if (!ordered(cell.writer, writer)) race("writes", cell.writer, "wrote", offset, bytes, at);
-    for (const Stamp& reader : cell.readers)
-      if (!ordered(reader, writer)) race("writes", reader, "read", offset, bytes, at);
-    cell.writer = writer;
-    cell.readers[0] = cell.readers[1] = Stamp{};
+  check_shared(offset, bytes, at);
+  const Stamp mine = now(at, true);
+  for_settled_cells(offset, bytes, mine, [&](Cell& cell) {
+    if (const Stamp* other = cell.history.write(mine)) race(mine, *other, place(offset, bytes));
     note(cell);
-  }
+  });
 }
 
 SharedMemory::Copies& my_copies() { return shared.copies[this_thread().index]; }
@@ -139,7 +114,6 @@ SharedMemory::Copies& my_copies() { return shared.copies[this_thread().index]; }
 }  // namespace
 
 // ---- global memory
-// ---------------------------------------------------------------------------------------------------
 Region::Region(std::string name, void* begin, int64_t element_bytes, std::vector<int64_t> sizes,
                std::vector<int64_t> strides, bool writable)
     : name(std::move(name)),
@@ -169,12 +143,14 @@ void Regions::add(Region region, bool poison) {
     const auto fill = [&](char* at) { std::memset(at, 0xFF, region.element_bytes); };
     for_each_element(region, 0, region.begin, fill);
   }
+  region.poisoned = poison;
+  if (region.writable) region.histories.resize(region.span / region.element_bytes);
   regions.push_back(std::move(region));
   ++count_;
 }
 
-const Region* region_of(const void* p, Place at) {
-  const Region* inside = nullptr;
+Region* region_of(const void* p, Place at) {
+  Region* inside = nullptr;
   for (auto region = regions.rbegin(); region != regions.rend(); ++region) {
     if (region->begin == p) return &*region;
     if (region->begin < p && p < region->begin + region->span) inside = &*region;
@@ -183,22 +159,34 @@ const Region* region_of(const void* p, Place at) {
   return inside;
 }
 
-void check_global(const Region* region, const void* p, int64_t bytes, bool write, Place at) {
+void check_global(Region* region, const void* p, int64_t bytes, Access access, Place at) {
+  if (region == nullptr) fail(at, "a pointer to no tensor of this launch");
   const int64_t offset = static_cast<const char*>(p) - region->begin;
+  const Stamp mine = now(at, access == Access::kWrite);
   const auto where = [&] {
-    return std::string(write ? "writes " : "reads ") + std::to_string(bytes) + " bytes at " + std::to_string(offset) +
-           " of " + describe(*region);
+    return std::to_string(bytes) + " bytes at " + std::to_string(offset) + " of " + describe(*region);
   };
-  if (offset < 0 || offset + bytes > region->span) fail(at, "out of bounds: " + where());
-  if (offset % region->element_bytes != 0 || bytes % region->element_bytes != 0) fail(at, "torn element: " + where());
-  if (!holds(*region, offset / region->element_bytes, bytes / region->element_bytes))
-    fail(at, "out of bounds, between its rows: " + where());
-  if (reinterpret_cast<uintptr_t>(p) % bytes != 0) fail(at, "misaligned: " + where());
-  if (write && !region->writable) fail(at, "an input: " + where());
+  const auto what = [&] { return verb(mine) + where(); };
+  if (offset < 0 || offset + bytes > region->span) fail(at, "out of bounds: " + what());
+  if (offset % region->element_bytes != 0 || bytes % region->element_bytes != 0) fail(at, "torn element: " + what());
+  const int64_t first = offset / region->element_bytes, count = bytes / region->element_bytes;
+  if (!holds(*region, first, count)) fail(at, "out of bounds, between its rows: " + what());
+  if (reinterpret_cast<uintptr_t>(p) % bytes != 0) fail(at, "misaligned: " + what());
+  if (!region->writable) {
+    if (mine.write) fail(at, "an input: " + what());
+    return;
+  }
+  for (int64_t i = first; i < first + count; ++i) {
+    History& history = region->histories[i];
+    const Stamp& writer = history.writer();
+    if (!mine.write && region->poisoned && writer.block == kNoBlock) fail(at, "never written: " + what());
+    if (access == Access::kReadOnly && writer.block >= first_block())
+      fail(at, "a read-only pointer: " + what() + ", which this launch writes at " + writer.at.text());
+    if (const Stamp* other = mine.write ? history.write(mine) : history.read(mine)) race(mine, *other, where());
+  }
 }
 
 // ---- shared memory
-// -----------------------------------------------------------------------------------------------------
 void begin_block_memory(int64_t shared_bytes, int threads) {
   shared.bytes.assign(shared_bytes, '\xFF');
   shared.cells.assign((shared_bytes + kCell - 1) / kCell, Cell{});
@@ -207,25 +195,20 @@ void begin_block_memory(int64_t shared_bytes, int threads) {
 
 void read_shared(int64_t offset, int64_t bytes, void* to, Place at) {
   check_shared(offset, bytes, at);
-  const Stamp reader = now(at);
-  for (int64_t i = offset / kCell; i < (offset + bytes) / kCell; ++i) {
-    Cell& cell = shared.cells[i];
-    check_settled(cell, "reads", offset, bytes, at);
+  const Stamp mine = now(at, false);
+  for_settled_cells(offset, bytes, mine, [&](Cell& cell) {
     if (!cell.written) fail(at, "never written: reads " + place(offset, bytes));
-    if (!ordered(cell.writer, reader)) race("reads", cell.writer, "wrote", offset, bytes, at);
-    note_read(cell, reader);
-  }
+    if (const Stamp* other = cell.history.read(mine)) race(mine, *other, place(offset, bytes));
+  });
   std::memcpy(to, shared.bytes.data() + offset, bytes);
 }
 
 void write_shared(int64_t offset, int64_t bytes, const void* from, Place at) {
-  check_shared(offset, bytes, at);
   claim(offset, bytes, at, [](Cell& cell) { cell.written = true; });
   std::memcpy(shared.bytes.data() + offset, from, bytes);
 }
 
 void begin_copy(int64_t offset, int64_t bytes, const void* from, Place at) {
-  check_shared(offset, bytes, at);
   claim(offset, bytes, at, [](Cell& cell) { cell.copying = true; });
   std::memset(shared.bytes.data() + offset, 0xFF, bytes);
   Copy copy{offset, bytes, {}, at};
@@ -243,12 +226,12 @@ void wait_for_copies(int pending_groups) {
   auto& groups = my_copies().groups;
   for (; groups.size() > static_cast<size_t>(pending_groups); groups.pop_front()) {
     for (const Copy& copy : groups.front()) {
-      const Stamp writer = now(copy.at);
+      const Stamp arrival = now(copy.at, true);
       for (int64_t i = copy.offset / kCell; i < (copy.offset + copy.bytes) / kCell; ++i) {
         Cell& cell = shared.cells[i];
         cell.copying = false;
         cell.written = true;
-        cell.writer = writer;
+        cell.history.write(arrival);
       }
       std::memcpy(shared.bytes.data() + copy.offset, copy.data, copy.bytes);
     }

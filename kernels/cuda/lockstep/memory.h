@@ -7,13 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/lockstep/history.h"
 #include "kernels/cuda/lockstep/report.h"
 
 namespace fastlm::cuda::lockstep {
 
 // ---- global memory
-// --------------------------------------------------------------------------------------------------- A tensor that
-// kernels may touch: the elements of a strided layout, and nothing between them.
+// A tensor that kernels may touch: the elements of a strided layout, and nothing between them.
 struct Region {
   Region(std::string name, void* begin, int64_t element_bytes, std::vector<int64_t> sizes, std::vector<int64_t> strides,
          bool writable);
@@ -23,6 +23,8 @@ struct Region {
   int64_t element_bytes;
   std::vector<int64_t> sizes, strides;  // strides in elements
   bool writable;
+  bool poisoned = false;           // and so to be written before it is read
+  std::vector<History> histories;  // of the elements from begin to begin + span; only where writable
 
   int64_t span;                                    // bytes from the first element to behind the last
   int64_t run = 1;                                 // elements that follow each other
@@ -44,13 +46,16 @@ class Regions {
 };
 
 // The region that begins at p, else the one that p lies in. Fails where there is none.
-const Region* region_of(const void* p, Place at);
-// Checks that bytes at p are elements of the region, aligned to their number.
-void check_global(const Region* region, const void* p, int64_t bytes, bool write, Place at);
+Region* region_of(const void* p, Place at);
+// kReadOnly is the read-only path, which may read ahead of any write of the launch.
+enum class Access { kRead, kReadOnly, kWrite };
+// Checks that bytes at p are elements of the region, aligned to their number, and that no other thread races for them.
+void check_global(Region* region, const void* p, int64_t bytes, Access access, Place at);
 
 // ---- shared memory
-// ----------------------------------------------------------------------------------------------------- Shared memory
-// is all 0xFF at first. Every two bytes know who wrote and who read them since the last barrier.
+inline constexpr int64_t kCell = 2;  // bytes, which have one history: of the smallest type that kernels keep there
+
+// Shared memory is all 0xFF at first.
 void begin_block_memory(int64_t shared_bytes, int threads);
 void read_shared(int64_t offset, int64_t bytes, void* to, Place at);
 void write_shared(int64_t offset, int64_t bytes, const void* from, Place at);

@@ -19,7 +19,6 @@ namespace fastlm::cuda {
 using lockstep::Place;
 
 // ---- words and vectors
-// ------------------------------------------------------------------------------------------------
 template <class T>
 uint32_t word_of(T x) {
   uint32_t word;
@@ -43,7 +42,6 @@ inline void forget_word(uint32_t&) {}
 namespace fastlm::cuda {
 
 // ---- where a thread is
-// -----------------------------------------------------------------------------------------------
 inline int thread_index() { return lockstep::this_thread().index; }
 inline int lane_index() { return thread_index() % lockstep::kWarp; }
 inline int warp_index() { return thread_index() / lockstep::kWarp; }
@@ -52,7 +50,6 @@ inline int64_t block_y() { return lockstep::this_thread().block_y; }
 inline int64_t grid_x() { return lockstep::this_launch().grid_x; }
 
 // ---- barriers and exchange
-// -------------------------------------------------------------------------------------------
 inline void barrier(Place at = Place::here()) { lockstep::block_barrier(at); }
 inline void warp_barrier(Place at = Place::here()) { lockstep::warp_memory_barrier(at); }
 
@@ -88,8 +85,7 @@ inline bool any_lane(bool value, Place at = Place::here()) {
 }
 
 // ---- pointers
-// -------------------------------------------------------------------------------------------------------- Neither can
-// be dereferenced: memory is read and written through load, store and copies, which check.
+// Neither can be dereferenced: memory is read and written through load, store and copies, which check.
 template <class T>
 class Global {
  public:
@@ -101,11 +97,11 @@ class Global {
 
   Global operator+(int64_t i) const { return {region_, p_ + i}; }
   T* get() const { return p_; }
-  const lockstep::Region* region() const { return region_; }
+  lockstep::Region* region() const { return region_; }
 
  private:
-  Global(const lockstep::Region* region, T* p) : region_(region), p_(p) {}
-  const lockstep::Region* region_ = nullptr;
+  Global(lockstep::Region* region, T* p) : region_(region), p_(p) {}
+  lockstep::Region* region_ = nullptr;
   T* p_ = nullptr;
 };
 template <class T>
@@ -129,38 +125,42 @@ Shared<T> shared_memory(int64_t offset) {
 }
 
 // ---- loads and stores
-// ------------------------------------------------------------------------------------------------
+template <class T>
+inline constexpr auto read_access = std::is_const_v<T> ? lockstep::Access::kReadOnly : lockstep::Access::kRead;
+
 template <class T>
 std::remove_const_t<T> load(Global<T> p, Place at = Place::here()) {
-  lockstep::check_global(p.region(), p.get(), sizeof(T), false, at);
+  lockstep::check_global(p.region(), p.get(), sizeof(T), read_access<T>, at);
   return *p.get();
 }
 template <class T>
 void store(Global<T> p, std::remove_const_t<T> value, Place at = Place::here()) {
-  lockstep::check_global(p.region(), p.get(), sizeof(T), true, at);
+  lockstep::check_global(p.region(), p.get(), sizeof(T), lockstep::Access::kWrite, at);
   *p.get() = value;
 }
 template <class T>
 T load(Shared<T> p, Place at = Place::here()) {
+  static_assert(sizeof(T) % lockstep::kCell == 0);
   T value;
   lockstep::read_shared(p.offset(), sizeof(T), &value, at);
   return value;
 }
 template <class T>
 void store(Shared<T> p, T value, Place at = Place::here()) {
+  static_assert(sizeof(T) % lockstep::kCell == 0);
   lockstep::write_shared(p.offset(), sizeof(T), &value, at);
 }
 
 template <int N, class T>
 Vector<std::remove_const_t<T>, N> load_vector(Global<T> p, Place at = Place::here()) {
   Vector<std::remove_const_t<T>, N> value;
-  lockstep::check_global(p.region(), p.get(), sizeof(value), false, at);
+  lockstep::check_global(p.region(), p.get(), sizeof(value), read_access<T>, at);
   std::memcpy(value.words, p.get(), sizeof(value.words));
   return value;
 }
 template <class T, int N>
 void store_vector(Global<T> p, const Vector<T, N>& value, Place at = Place::here()) {
-  lockstep::check_global(p.region(), p.get(), sizeof(value), true, at);
+  lockstep::check_global(p.region(), p.get(), sizeof(value), lockstep::Access::kWrite, at);
   std::memcpy(p.get(), value.words, sizeof(value.words));
 }
 template <int N, class T>
@@ -175,11 +175,10 @@ void store_vector(Shared<T> p, const Vector<T, N>& value, Place at = Place::here
 }
 
 // ---- asynchronous copies
-// ---------------------------------------------------------------------------------------------
 template <int N, class T, class U>
 void copy_async(Shared<T> to, Global<U> from, Place at = Place::here()) {
   static_assert(std::is_same_v<T, std::remove_const_t<U>> && (N * sizeof(T) == 16 || N * sizeof(T) == 4));
-  lockstep::check_global(from.region(), from.get(), N * sizeof(T), false, at);
+  lockstep::check_global(from.region(), from.get(), N * sizeof(T), read_access<U>, at);
   lockstep::begin_copy(to.offset(), N * sizeof(T), from.get(), at);
 }
 template <int N, class T, class U>
@@ -196,7 +195,7 @@ void wait_for_copies() {
 }
 
 // ---- tensor cores
-// ---------------------------------------------------------------------------------------------------- Fragments as
+// Fragments as
 // documented: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type", and ldmatrix.
 inline float to_float(BFloat16 x);
 inline float to_float(Half x);
@@ -262,7 +261,6 @@ void load_matrices(uint32_t (&out)[4], Shared<T> row, Place at = Place::here()) 
 }
 
 // ---- numbers
-// ---------------------------------------------------------------------------------------------------------
 inline float to_float(float x) { return x; }
 inline float to_float(BFloat16 x) { return word_as<float>(uint32_t{x.bits} << 16); }
 inline float to_float(Half x) {
@@ -300,7 +298,6 @@ inline double log(double x) { return std::log(x); }
 inline uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 
 // ---- launches
-// --------------------------------------------------------------------------------------------------------
 using Stream = void*;
 
 template <class Kernel, class Params>

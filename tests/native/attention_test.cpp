@@ -1,0 +1,88 @@
+// Attention's CUDA kernel alone, without torch, in lockstep: packed sentences of a few tiles, compared with double
+// precision. Prints the first fault, or nothing. Compiled with changed kernels by test_mutations.py.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "kernels/cuda/attention_forward.cuh"
+
+namespace fastlm::cuda {
+namespace {
+
+constexpr int kWidth = 32;
+constexpr int64_t kHeads = 2, kRows = 103;
+constexpr int32_t kStarts[] = {0, 3, 73, 73, 103};  // short, more than a tile, empty, middling
+constexpr int64_t kSequences = 4;
+
+struct Rows {
+  std::vector<Half> data;
+  explicit Rows(int seed) : data(kRows * kHeads * kWidth) {
+    for (size_t i = 0; i < data.size(); ++i)
+      data[i] = from_float<Half>(static_cast<float>((i * 37 + i / kWidth * 11 + seed) % 29) / 16 - 0.875f);
+  }
+  double at(int64_t row, int64_t head, int64_t d) const { return to_float(data[(row * kHeads + head) * kWidth + d]); }
+  AttentionInput input() const { return {data.data(), kHeads * kWidth, kWidth}; }
+  void add_to(lockstep::Regions& regions, const char* name, bool writable) {
+    regions.add({name, data.data(), 2, {kRows, kHeads, kWidth}, {kHeads * kWidth, kWidth, 1}, writable}, writable);
+  }
+};
+
+void check(const Rows& q, const Rows& k, const Rows& v, const Rows& out, int64_t head, int64_t first, int64_t end) {
+  for (int64_t i = first; i < end; ++i) {
+    std::vector<double> weights;
+    double sum = 0;
+    for (int64_t j = first; j < end; ++j) {
+      double dot = 0;
+      for (int64_t d = 0; d < kWidth; ++d) dot += q.at(i, head, d) * k.at(j, head, d);
+      weights.push_back(std::exp(dot));
+      sum += weights.back();
+    }
+    for (int64_t d = 0; d < kWidth; ++d) {
+      double want = 0;
+      for (int64_t j = first; j < end; ++j) want += weights[j - first] / sum * v.at(j, head, d);
+      const double got = out.at(i, head, d);
+      if (std::fabs(got - want) <= 2e-3) continue;
+      std::printf("wrong: row %d, head %d, column %d is %g, not %g\n", static_cast<int>(i), static_cast<int>(head),
+                  static_cast<int>(d), got, want);
+      std::exit(0);
+    }
+  }
+}
+
+void run() {
+  Rows q(0), k(5), v(9), out(0);
+  int32_t starts[kSequences + 1];
+  std::copy(std::begin(kStarts), std::end(kStarts), starts);
+  std::vector<float> lse(kHeads * kRows);
+  lockstep::Regions regions;
+  q.add_to(regions, "q", false);
+  k.add_to(regions, "k", false);
+  v.add_to(regions, "v", false);
+  regions.add({"cu_seqlens", starts, 4, {kSequences + 1}, {1}, false}, false);
+  out.add_to(regions, "out", true);
+  regions.add({"lse", lse.data(), 4, {kHeads, kRows}, {kRows, 1}, true}, true);
+  AttentionForward params{};
+  AttentionShape& shape = params.shape;
+  shape.sequences = kSequences, shape.heads = kHeads, shape.head_dim = kWidth;
+  shape.cu_seqlens_q = shape.cu_seqlens_k = starts, shape.max_seqlen_q = shape.max_seqlen_k = 70;
+  shape.rows_q = shape.rows_k = kRows;
+  shape.q = q.input(), shape.k = k.input(), shape.v = v.input();
+  shape.scale = 1.0f, shape.keep_scale = 1.0f;
+  params.out = out.data.data(), params.lse = lse.data(), params.lse_stride = kRows;
+  using Kernel = AttentionForwardKernel<Half, kWidth, false>;
+  launch<Kernel>((kRows + kOwnRows - 1) / kOwnRows, kHeads, Kernel::kSharedBytes, nullptr, params);
+  for (int64_t b = 0; b < kSequences; ++b)
+    for (int64_t head = 0; head < kHeads; ++head) check(q, k, v, out, head, starts[b], starts[b + 1]);
+}
+
+}  // namespace
+}  // namespace fastlm::cuda
+
+int main() {
+  try {
+    fastlm::cuda::run();
+  } catch (const fastlm::cuda::lockstep::Fault& fault) {
+    std::puts(fault.what());
+  }
+}

@@ -1,0 +1,244 @@
+"""Bugs planted in the real CUDA kernels, one line each: lockstep or the result gives every one away."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.native.lockstep import COMPILER, LOCKSTEP, ROOT, compile_all, link_program, sources
+
+DRIVERS = ["row_ops_test", "attention_test"]
+# What compiles fastest: a mutant runs for milliseconds.
+FLAGS = ["-O0"]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One line of a kernel changed, and what is then reported."""
+
+    file: str  # below kernels/cuda
+    old: str
+    new: str
+    report: str  # a regular expression; {file}:{line} stands for the changed line
+    driver: str = "row_ops_test"
+
+
+MUTATIONS = {
+    "barrier_removed": Mutation(
+        "common/team.cuh", "    barrier();\n", "\n", r"thread \d+, {file}:\d+: never written: reads shared bytes"
+    ),
+    "warp_barrier_for_a_barrier": Mutation(
+        "common/team.cuh", "    barrier();\n", "    warp_barrier();\n", r"never written: reads shared bytes"
+    ),
+    "turns_not_taken": Mutation(
+        "common/team.cuh", "turn_ ^= 1;", "", r"race: writes shared bytes \d+ to \d+, which thread \d+ read at {file}"
+    ),
+    "every_lane_writes_the_slot": Mutation(
+        "common/team.cuh",
+        "if (lane_index() == 0) store",
+        "store",
+        r"thread \d+, {file}:{line}: race: writes shared bytes 0 to 3, which thread \d+ wrote",
+    ),
+    "one_slot_for_two": Mutation(
+        "common/team.cuh",
+        "int64_t{2} * kWarps * 4",
+        "int64_t{1} * kWarps * 4",
+        r"team\.cuh:\d+: out of bounds: shared bytes 16 to 19 of 16",
+    ),
+    "lanes_beyond_the_warps": Mutation(
+        "common/team.cuh",
+        "load(slot + lane_index() % kWarps)",
+        "load(slot + lane_index())",
+        r"thread \d+, {file}:{line}: out of bounds: shared bytes \d+ to \d+ of 32",
+    ),
+    "half_the_lanes": Mutation("common/team.cuh", "int mask = kLanes / 2", "int mask = kLanes / 4", "wrong: softmax "),
+    "row_behind_the_last": Mutation(
+        "softmax.cuh",
+        "if (row >= p.rows) return;\n    const Global<const T> x",
+        "if (row > p.rows) return;\n    const Global<const T> x",
+        r"SoftmaxForwardKernel.*: block \(1, 0\), thread 32, .*: out of bounds: reads 4 bytes at 1480 of x \(5 x 70 ",
+    ),
+    "row_off_by_one": Mutation(
+        "softmax.cuh",
+        "Global<T>(p.grad_x) + row * p.cols",
+        "Global<T>(p.grad_x) + (row + 1) * p.cols",
+        r"SoftmaxBackwardKernel.*: out of bounds: writes \d+ bytes at 1400 of grad \(5 x 70 ",
+    ),
+    "two_warps_a_row": Mutation(
+        "softmax.cuh",
+        "Global<T>(p.out) + row * p.cols",
+        "Global<T>(p.out) + row / 2 * 2 * p.cols",
+        r"row\.cuh:\d+: race: writes 16 bytes at \d+ of y \(5 x 70 ",
+    ),
+    "some_threads_leave": Mutation(
+        "softmax.cuh",
+        "    Team team;\n    dot",
+        "    if (lane_index() > 20) return;\n    Team team;\n    dot",
+        r"divergence: threads 0 to 20 wait in shuffle at .*; threads 21 to 31 have left the kernel",
+    ),
+    "vector_over_the_end": Mutation(
+        "common/row.cuh",
+        "if (i + kElements <= n && address(row + i) % 16 == 0) return load_vector",
+        "if (address(row + i) % 16 == 0) return load_vector",
+        r"thread 17, {file}:{line}: out of bounds, between its rows: reads 16 bytes at 272 of x ",
+    ),
+    "column_too_many": Mutation(
+        "common/row.cuh",
+        "if (i + e < n) store",
+        "if (i + e <= n) store",
+        r"{file}:{line}: race: writes 4 bytes at \d+ of y ",
+    ),
+    "alignment_not_asked": Mutation(
+        "common/row.cuh",
+        "if (i + kElements <= n && address(row + i) % 16 == 0) return store_vector",
+        "if (i + kElements <= n) return store_vector",
+        r"{file}:{line}: misaligned: writes 16 bytes at 280 of y ",
+    ),
+    "two_threads_write_the_loss": Mutation(
+        "cross_entropy.cuh",
+        "if (Team::rank() == 0) {",
+        "if (Team::rank() < 2) {",
+        r"{file}:\d+: race: writes 4 bytes at \d+ of row_loss .*, which thread \d+ wrote",
+    ),
+    "target_of_the_next_row": Mutation(
+        "cross_entropy.cuh",
+        "(targets.data) + row * targets.stride",
+        "(targets.data) + (row + 1) * targets.stride",
+        r"{file}:{line}: out of bounds: reads 8 bytes at 40 of targets",
+    ),
+    "gradient_over_the_logits": Mutation(
+        "cross_entropy.cuh",
+        "write(grad, i, share.n, out);",
+        "write(Global<T>(p.logits) + row * p.row_stride, i, share.n, out);",
+        r"CrossEntropyBackwardKernel.*: an input: writes 16 bytes at 0 of logits",
+    ),
+    "copy_not_waited_for": Mutation(
+        "attention_forward.cuh",
+        "      wait_for_copies<0>();\n      barrier();",
+        "      barrier();",
+        r"unwaited copy: reads shared bytes .*, where the cp.async of thread \d+ at kernels/cuda/attention_tile",
+        "attention_test",
+    ),
+    "copies_without_a_barrier": Mutation(
+        "attention_forward.cuh",
+        "      barrier();  // this tile is there, and nobody looks at the one before any more\n",
+        "\n",
+        r"common/tile\.cuh:\d+: never written: reads shared bytes",
+        "attention_test",
+    ),
+    "the_other_turn": Mutation(
+        "attention_forward.cuh",
+        "begin_to_load_keys(turn ^ 1, first + kKeys)",
+        "begin_to_load_keys(turn, first + kKeys)",
+        r"unwaited copy: reads shared bytes",
+        "attention_test",
+    ),
+    "spans_without_a_barrier": Mutation(
+        "attention_forward.cuh",
+        "    barrier();\n    const Span block",
+        "    const Span block",
+        r"attention_span\.cuh:\d+: never written: reads shared bytes",
+        "attention_test",
+    ),
+    "keys_of_the_next_sentence": Mutation(
+        "attention_forward.cuh",
+        "key < span.end ? score",
+        "key <= span.end ? score",
+        r"wrong: row \d+, head 0",
+        "attention_test",
+    ),
+    "row_behind_the_last_copied": Mutation(
+        "attention_tile.cuh",
+        "first + row < rows && column",
+        "first + row <= rows && column",
+        r"out of bounds: reads 16 bytes at 13184 of k \(103 x 2 x 32 ",
+        "attention_test",
+    ),
+    "row_behind_the_last_stored": Mutation(
+        "attention_tile.cuh",
+        "if (first + row >= rows) continue",
+        "if (first + row > rows) continue",
+        r"out of bounds: writes 16 bytes at 13184 of out \(103 x 2 x 32 ",
+        "attention_test",
+    ),
+    "rows_put_without_a_warp_barrier": Mutation(
+        "attention_tile.cuh",
+        "  warp_barrier();\n  const auto memory",
+        "  const auto memory",
+        r"race: writes shared bytes .*, which thread \d+ read at {file}:\d+ with no barrier",
+        "attention_test",
+    ),
+    "fragments_exchanged": Mutation(
+        "common/tile.cuh",
+        "row + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8",
+        "row + lane / 8 % 2 * 8 + lane % 8, column + lane / 16 * 8",
+        r"wrong: row \d+, head 0",
+        "attention_test",
+    ),
+    "fragments_of_values_exchanged": Mutation(
+        "common/tile.cuh",
+        "load_matrices<true>(right.words, tile.at(row + lane % 16, column + lane / 16 * 8))",
+        "load_matrices<true>(right.words, tile.at(row + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8))",
+        r"wrong: row \d+, head 0",
+        "attention_test",
+    ),
+    "tiles_overlap": Mutation(
+        "common/tile.cuh",
+        "kTileRows} * kPitch * sizeof(T)",
+        "kTileRows - 1} * kPitch * sizeof(T)",
+        r"attention_tile\.cuh:\d+: race: writes shared bytes .*, which thread \d+ wrote at kernels/cuda/attention_tile",
+        "attention_test",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The drivers with the kernels as they are, and with each mutation, built side by side."""
+    if shutil.which(COMPILER[0]) is None:
+        pytest.skip(f"no C++ compiler ({COMPILER[0]}) to build the kernels with")
+    folder = tmp_path_factory.mktemp("mutations")
+    lockstep = compile_all(ROOT, sources(ROOT, *LOCKSTEP), folder, [])
+
+    def build(name: str, driver: str, mutation: Mutation | None) -> Path:
+        root = folder / name
+        shutil.copytree(ROOT / "kernels", root / "kernels")
+        if mutation is not None:
+            path = root / "kernels" / "cuda" / mutation.file
+            text = path.read_text()
+            count = text.count(mutation.old)
+            assert count == 1, f"{mutation.file} holds {mutation.old!r} {count} times"
+            path.write_text(text.replace(mutation.old, mutation.new))
+        objects = compile_all(root, [ROOT / "tests" / "native" / f"{driver}.cpp"], root, FLAGS)
+        return link_program(root / driver, [*objects, *lockstep])
+
+    jobs = [(driver, driver, None) for driver in DRIVERS]
+    jobs += [(name, mutation.driver, mutation) for name, mutation in MUTATIONS.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip((name for name, _, _ in jobs), pool.map(lambda job: build(*job), jobs), strict=True))
+
+
+def run(program: Path) -> str:
+    return subprocess.run([str(program)], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_unchanged_kernels_are_right(programs: dict[str, Path], driver: str) -> None:
+    assert run(programs[driver]) == ""
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_planted_bug_is_found(programs: dict[str, Path], name: str) -> None:
+    mutation = MUTATIONS[name]
+    text = (ROOT / "kernels" / "cuda" / mutation.file).read_text()
+    line = text[: text.index(mutation.old)].count("\n") + 1
+    report = mutation.report.format(file=re.escape(f"kernels/cuda/{mutation.file}"), line=line)
+    found = run(programs[name])
+    assert re.search(report, found), found
