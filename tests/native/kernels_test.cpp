@@ -17,6 +17,7 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/rows.h"
 
+using namespace fastlm;
 using namespace fastlm::cpu;
 
 namespace {

@@ -96,6 +96,16 @@ def test_vocabularies_of_every_size(size: str, with_bias: bool, dtype: torch.dty
         assert kernel in last_kernel()
 
 
+@pytest.mark.usefixtures("on_family")
+def test_the_bias_gradient_of_many_rows() -> None:
+    """A GPU sums the columns of 256 rows at a time."""
+    hidden, weight, bias = torch.randn(530, 8), torch.randn(19, 8), torch.randn(19, requires_grad=True)
+    targets = torch.arange(530) % 19
+    (ours,) = torch.autograd.grad(ops.linear_cross_entropy(hidden, weight, targets, bias=bias).loss, bias)
+    (expected,) = torch.autograd.grad(F.cross_entropy(F.linear(hidden, weight, bias), targets), bias)
+    torch.testing.assert_close(ours, expected)
+
+
 @pytest.mark.usefixtures("chunking", "on_family")
 @pytest.mark.parametrize(("reduction", "label_smoothing"), [("mean", 0.1), ("sum", 0.0), ("none", 0.1)])
 def test_options_match_pytorch(reduction: str, label_smoothing: float, mode) -> None:
