@@ -1,7 +1,7 @@
 # One-word targets; CI (.ci/run) uses the same ones.
 PYTHON ?= python
 
-.PHONY: install test coverage resources cuda-build lint types format bench train clean
+.PHONY: install test coverage resources cuda-build lint types format bench gpu-check train clean
 
 install:  ## the package in place with its test and developer tools
 	$(PYTHON) -m pip install -e '.[test]' -r .ci/lint-requirements.txt
@@ -37,6 +37,9 @@ bench:  ## the benchmarks, then benchmarks/results and the README's table; LENGT
 	mkdir -p build
 	$(PYTHON) -m pytest benchmarks/ --benchmark-only --benchmark-json=build/benchmarks.json $(LENGTHS:%=--lengths-from %)
 	$(PYTHON) -m benchmarks.report build/benchmarks.json benchmarks/results/cpu
+
+gpu-check:  ## on a machine with a GPU: build, check, time; benchmarks/results/gpu.json and gpu.md (8 minutes at most)
+	$(PYTHON) -m benchmarks.gpu.check
 
 train:  ## the built-in corpus, the README's command
 	fastlm-train --model encoder --layers 6

@@ -70,21 +70,25 @@ def make_batch(lengths: list[int], kind: str, vocabulary: int) -> Batch:
     )
 
 
-def precision(dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+def precision(dtype: torch.dtype, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
     """Autocast, unless fp32 is asked for."""
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype)
 
 
-def fastlm_step(size: Size, kind: str, batches: list[Batch], dtype: torch.dtype) -> Step:
-    """Our own, as the trainer runs it."""
-    model = models.build(ModelConfig(model=kind, dropout=DROPOUT, **vars(size)))
+def fastlm_step(
+    size: Size, kind: str, batches: list[Batch], dtype: torch.dtype, device: str = "cpu", compiled: bool = False
+) -> Step:
+    """Our own, as the trainer runs it; the batches are on the device."""
+    model = models.build(ModelConfig(model=kind, dropout=DROPOUT, **vars(size))).to(device)
+    if compiled:
+        model.compile()
     optimizer = optim.build(model, TrainConfig(clip=CLIP))
     parameters = list(model.parameters())
 
     def step() -> Tensor:
         for batch in batches:
             optimizer.zero_grad(set_to_none=True)
-            with precision(dtype):
+            with precision(dtype, device):
                 loss = model.loss(batch).loss / batch.targets.numel()
             loss.backward()
             optim.clip(optimizer, ops.total_norm([p.grad for p in parameters if p.grad is not None]), CLIP)

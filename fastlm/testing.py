@@ -94,7 +94,7 @@ def _run(function: Function, inputs: Sequence[Tensor], grad: Tensor | None) -> l
     leaves = [as_leaf(x) if x.is_floating_point() else x for x in inputs]
     out = function(*leaves)
     if grad is None:
-        grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(7)).to(inputs[0].device)
+        grad = normal(out.shape, torch.Generator().manual_seed(7)).to(inputs[0].device)
     wanted = [x for x in leaves if x.is_floating_point()]
     return [out.detach(), *torch.autograd.grad(out, wanted, grad.to(out.dtype))]
 
@@ -142,22 +142,27 @@ class Sequences:
     rows: int
 
     @staticmethod
-    def of(lengths: Sequence[int], device: str = "cpu") -> Sequences:
-        """From the length of each sequence."""
-        ends = torch.tensor([0, *lengths]).cumsum(0)
-        return Sequences(tuple(lengths), ends.to(torch.int32).to(device), max(lengths, default=0), int(ends[-1]))
+    def of(lengths: Sequence[int], device: str | torch.device | None = None) -> Sequences:
+        """From the length of each sequence; ``cu_seqlens`` is on the default device unless another is given."""
+        ends = [0, *itertools.accumulate(lengths)]
+        starts = torch.tensor(ends, dtype=torch.int32, device=device)
+        return Sequences(tuple(lengths), starts, max(lengths, default=0), ends[-1])
 
     def slices(self) -> list[slice]:
         """The rows of each sequence."""
-        ends = self.cu_seqlens.tolist()
+        ends = itertools.accumulate(self.lengths, initial=0)
         return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def fused_qkv(rows: int, heads: int, head_dim: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v (rows, heads, head_dim) as views of one tensor, as a fused projection gives them."""
-    generator = torch.Generator().manual_seed(seed)
-    q, k, v = torch.randn(rows, 3, heads, head_dim, generator=generator).to(dtype).unbind(1)
+    q, k, v = normal((rows, 3, heads, head_dim), torch.Generator().manual_seed(seed)).to(dtype).unbind(1)
     return q, k, v
+
+
+def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Normal values of a CPU's generator on the default device: the same ones on every device."""
+    return torch.randn(shape, generator=generator, device="cpu").to(torch.get_default_device())
 
 
 def noncontiguous_views(x: Tensor) -> dict[str, Tensor]:

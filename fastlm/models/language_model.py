@@ -222,4 +222,4 @@ def _check_ascending(rows: Tensor) -> None:
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _draw_seed() -> int:
     """The seed of one forward pass's dropout, from PyTorch's default CPU generator (`torch.manual_seed`)."""
-    return int(torch.randint(2**62, (), dtype=torch.int64))
+    return int(torch.randint(2**62, (), dtype=torch.int64, device="cpu"))

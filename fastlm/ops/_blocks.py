@@ -164,7 +164,7 @@ def _many_blocks(
             groups[_round_up(length_q), _round_up(length_k)].append(sequence)
     chosen = []  # (sequences, padded length of q, padded length of k) of each block
     for (places_q, places_k), group in sorted(groups.items()):
-        parts = torch.tensor(group).split(max(1, SCORES_PER_BLOCK // (places_q * places_k * heads)))
+        parts = torch.tensor(group, device="cpu").split(max(1, SCORES_PER_BLOCK // (places_q * places_k * heads)))
         chosen += [(part, places_q, places_k) for part in parts]
     blocks = [
         Block(
@@ -185,17 +185,17 @@ def _many_blocks(
 
 def _side(x: Tensor, starts: Tensor, lengths: Tensor, blocks: list[tuple[Tensor, int]]) -> Side:
     rows, heads = x.shape[:2]
-    head = torch.arange(heads)[:, None]
-    slots, empty = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.bool)]
+    head = torch.arange(heads, device="cpu")[:, None]
+    slots, empty = ([torch.zeros(0, dtype=dtype, device="cpu")] for dtype in (torch.int64, torch.bool))
     for sequences, places in blocks:
-        offset = torch.arange(places)
+        offset = torch.arange(places, device="cpu")
         slot = (starts[sequences, None, None] + offset) * heads + head  # (n, H, L)
         hole = (offset >= lengths[sequences, None, None]).expand_as(slot)
         slots.append(slot.flatten())
         empty.append(hole.flatten())
     index, hole = torch.cat(slots), torch.cat(empty)
     held = (~hole).nonzero()[:, 0]
-    inverse = torch.full((rows * heads,), -1)
+    inverse = torch.full((rows * heads,), -1, device="cpu")
     inverse[index[held]] = held
     missing, holes = (inverse < 0).nonzero()[:, 0], hole.nonzero()[:, 0]
     index[holes] = 0

@@ -136,4 +136,4 @@ def draw_seed() -> int:
     """
     if torch.compiler.is_compiling():
         raise ValueError("dropout_seed: missing; under torch.compile pass an integer, new for every step")
-    return int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+    return int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))

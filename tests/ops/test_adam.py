@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastlm import ops
-from fastlm.testing import assert_within_budget
+from fastlm.testing import assert_within_budget, normal
 
 # By path: chunks have 4096 elements, vectors 4 to 16, a pass is 4 vectors.
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -27,12 +27,12 @@ LR = 1e-2
 KEYS = ("params", "exp_avgs", "exp_avg_sqs")
 
 State = dict[str, list[Tensor]]
-needs_native = pytest.mark.skipif(ops.native_fault() is not None, reason=f"no native ops: {ops.native_fault()}")
+needs_native = pytest.mark.native("adam")
 
 
 def start(dtype: torch.dtype = torch.float32) -> State:
     generator = torch.Generator().manual_seed(1)
-    params = [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES.values()]
+    params = [normal(shape, generator).to(dtype) for shape in SHAPES.values()]
     zeros = [[torch.zeros_like(p) for p in params] for _ in range(2)]
     return {"params": params, "exp_avgs": zeros[0], "exp_avg_sqs": zeros[1], "steps": [torch.zeros(()) for _ in params]}
 
@@ -40,7 +40,7 @@ def start(dtype: torch.dtype = torch.float32) -> State:
 def gradients(seed: int) -> list[Tensor]:
     """Of magnitudes from 1e-6 to 1e3, as layers have them."""
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(s, generator=generator) * 10.0 ** (i % 10 - 6) for i, s in enumerate(SHAPES.values())]
+    return [normal(s, generator) * 10.0 ** (i % 10 - 6) for i, s in enumerate(SHAPES.values())]
 
 
 def step(state: State, grads: list[Tensor], **options: Any) -> None:
@@ -106,6 +106,7 @@ def test_gradients_are_only_read_and_every_tensor_has_its_own_count(family: str)
 
 
 @needs_native
+@pytest.mark.cpu_only("threads are a CPU's")
 @pytest.mark.parametrize("kind", ["adam", "norm"])
 def test_bits_do_not_depend_on_threads(kind: str) -> None:
     results = []
@@ -184,6 +185,7 @@ REFUSED: dict[str, tuple[str, Any, type[Exception], str]] = {
 }
 
 
+@pytest.mark.cpu_only("Python refuses before any device is asked")
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
 def test_refusals(case: tuple[str, Any, type[Exception], str]) -> None:
     which, change, error, message = case
@@ -220,7 +222,8 @@ def test_norm_tells_what_is_not_finite(family: str, at: int, value: float, expec
 
 def test_norm_of_views_and_refusals(family: str) -> None:
     wide = torch.randn(6, 40)
-    assert ops.total_norm([wide[:, ::2], wide[:, 1::2]], backend=family) == pytest.approx(float(wide.norm()), rel=1e-6)
+    norm = ops.total_norm([wide[:, ::2], wide[:, 1::2]], backend=family)
+    assert float(norm) == pytest.approx(float(wide.norm()), rel=1e-6)
     with pytest.raises(TypeError, match=r"tensors\[1\]: dtype torch.float16 differs from tensors\[0\]'s"):
         ops.total_norm([wide, wide.half()], backend=family)
     double = wide.double()

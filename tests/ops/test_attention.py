@@ -299,7 +299,7 @@ def test_gradcheck_of_the_reference() -> None:
 def test_autocast_casts_to_its_dtype(mode) -> None:
     sequences = Sequences.of([4, 9])
     q, k, v = fused_qkv(13, 2, 16, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         out = mode(self_attention(sequences))(q, k, v)
     assert out.dtype == torch.bfloat16
     expected = self_attention(sequences)(q.bfloat16(), k.bfloat16(), v.bfloat16())
@@ -367,6 +367,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.cpu_only("Python refuses before any device is asked")
 @pytest.mark.parametrize(("tensors", "options", "error", "message"), REFUSALS.values(), ids=REFUSALS)
 def test_refusals_name_the_tensor(tensors, options, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

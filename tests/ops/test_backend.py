@@ -14,6 +14,8 @@ import torch._dynamo.testing
 from fastlm import ops
 from fastlm.ops import _backend
 
+pytestmark = pytest.mark.cpu_only("what is chosen there is a CPU's")
+
 OPS = ["adam", "attention", "cross_entropy", "layer_norm", "linear_cross_entropy", "softmax", "total_norm"]
 
 

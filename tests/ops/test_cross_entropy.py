@@ -178,7 +178,7 @@ def test_no_rows(family: str) -> None:
 def test_the_loss_of_low_precision_logits_is_fp32(family: str) -> None:
     logits, targets = torch.randn(3, 9).bfloat16(), torch.tensor([1, 2, 3])
     assert ops.cross_entropy(logits, targets, backend=family).dtype == torch.float32
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         inside = ops.cross_entropy(logits.float(), targets, backend=family)
     assert torch.equal(inside, ops.cross_entropy(logits.float(), targets, backend=family))
 
@@ -218,6 +218,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.cpu_only("Python refuses before any device is asked")
 @pytest.mark.parametrize(("logits", "targets", "options", "error", "message"), REFUSALS.values(), ids=REFUSALS)
 def test_refusals_name_the_tensor(logits, targets, options, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastlm import ops
 from fastlm.ops.philox import hidden_mask, keep_scale
-from fastlm.testing import DTYPES, as_leaf, assert_within_budget, check_against_fp64, noncontiguous_views
+from fastlm.testing import DTYPES, as_leaf, assert_within_budget, check_against_fp64, noncontiguous_views, normal
 
 P, SEED = 0.2, 2**40 + 17
 
@@ -26,7 +26,7 @@ def make(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Ten
     """branch, residual (away from zero), weight, bias."""
     generator = torch.Generator().manual_seed(shape[-1])
     sizes = (shape, shape, shape[-1:], shape[-1:])
-    branch, residual, weight, bias = (torch.randn(size, generator=generator) for size in sizes)
+    branch, residual, weight, bias = (normal(size, generator) for size in sizes)
     return [x.to(dtype) for x in (branch, 2 * residual + 1, weight + 1, bias)]
 
 
@@ -74,7 +74,7 @@ def autocast_like(function, *tensors: Tensor) -> list[Tensor]:
     leaves = [as_leaf(x) for x in tensors]
     y, x = function(*leaves)
     generator = torch.Generator().manual_seed(3)
-    grads = [torch.randn(y.shape, generator=generator).bfloat16().to(out.dtype) for out in (y, x)]
+    grads = [normal(y.shape, generator).bfloat16().to(out.dtype) for out in (y, x)]
     return [y.detach(), x.detach(), *torch.autograd.grad([y, x], leaves, grads)]
 
 
@@ -88,7 +88,7 @@ def test_autocast_sums_in_fp32_and_gives_what_products_take(shape: tuple[int, in
         return y.bfloat16(), x
 
     function = mode(ours(family))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         results = autocast_like(function, *tensors)
     assert [x.dtype for x in results[:3]] == [torch.bfloat16, torch.float32, torch.bfloat16]
     exact = autocast_like(peer, *(x.double() for x in tensors))
@@ -254,6 +254,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.cpu_only("Python refuses before any device is asked")
 @pytest.mark.parametrize(("call", "error", "message"), REFUSALS.values(), ids=REFUSALS)
 def test_refusals_name_the_tensor(call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

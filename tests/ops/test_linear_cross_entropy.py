@@ -259,7 +259,7 @@ def test_targets_out_of_range() -> None:
 def test_autocast_multiplies_in_its_dtype_and_returns_fp32(mode) -> None:
     (hidden, weight, bias), targets = problem("odd")
     weight.requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         out = mode(lambda h, w, b: ops.linear_cross_entropy(h, w, targets, bias=b))(hidden, weight, bias)
     expected = ops.linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets, bias=bias.bfloat16())
     torch.testing.assert_close(out.loss, expected.loss)
@@ -271,7 +271,7 @@ def test_autocast_multiplies_in_its_dtype_and_returns_fp32(mode) -> None:
 def test_under_autocast_the_weight_gradient_is_not_rounded_to_16_bits(family: str) -> None:
     (hidden, weight, _), targets = problem("several_chunks")
     weight.requires_grad_()
-    with ops.use_backend(family), torch.autocast("cpu", torch.bfloat16):
+    with ops.use_backend(family), torch.autocast(torch.get_default_device().type, torch.bfloat16):
         loss = ops.linear_cross_entropy(hidden, weight, targets).loss
     (grad,) = torch.autograd.grad(loss, weight)
     assert not torch.equal(grad, grad.bfloat16().float())
@@ -298,7 +298,7 @@ def test_frozen_inputs_get_no_gradient_and_no_grad_makes_none(reduction: str, mo
 def test_a_retained_graph_gives_its_gradients_again(dtype: torch.dtype, autocast: bool) -> None:
     inputs, targets = problem("odd", dtype)
     leaves = [x.requires_grad_() for x in inputs]
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=autocast):
         loss = ops.linear_cross_entropy(leaves[0], leaves[1], targets, bias=leaves[2]).loss
     first = torch.autograd.grad(loss, leaves, retain_graph=True)
     expected = [g.clone() for g in first]
@@ -316,7 +316,7 @@ def test_mixed_dtypes_are_for_autocast_alone() -> None:
     (hidden, weight, _), targets = problem("odd")
     with pytest.raises(TypeError, match=r"weight: dtype torch.float32 differs from hidden's torch.bfloat16"):
         ops.linear_cross_entropy(hidden.bfloat16(), weight, targets)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         assert ops.linear_cross_entropy(hidden.bfloat16(), weight, targets).loss.isfinite()
 
 
@@ -363,6 +363,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.cpu_only("Python refuses before any device is asked")
 @pytest.mark.parametrize(
     ("hidden", "weight", "targets", "options", "error", "message"), REFUSALS.values(), ids=REFUSALS
 )

@@ -51,7 +51,7 @@ def test_mask_follows_the_documented_counter(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**33 + 5, -1])
 def test_hidden_mask_follows_the_documented_counter(seed: int) -> None:
-    mask = hidden_mask(70, 150, 0.3, seed, torch.device("cpu"))
+    mask = hidden_mask(70, 150, 0.3, seed, torch.get_default_device())
     assert mask.shape == (70, 150)
     key = [seed & WORD, (seed >> 32) & WORD]
     for row, column in [(0, 0), (0, 15), (3, 16), (69, 63), (69, 64), (1, 100), (42, 149)]:
@@ -61,7 +61,7 @@ def test_hidden_mask_follows_the_documented_counter(seed: int) -> None:
 
 
 def test_hidden_states_and_attention_drop_apart_under_one_seed() -> None:
-    hidden = hidden_mask(100, 256, 0.5, 7, torch.device("cpu")).double().flatten()
+    hidden = hidden_mask(100, 256, 0.5, 7, torch.get_default_device()).double().flatten()
     attention = keep_mask(torch.arange(100)[None], 1, 256, 0.5, 7).double().flatten()
     assert abs(torch.corrcoef(torch.stack([hidden, attention]))[0, 1]) < 0.025  # four standard deviations
 

@@ -11,13 +11,7 @@ from fastlm.testing import DTYPES, Sequences, check_against_fp64, fused_qkv
 IGNORED = -100
 
 
-@pytest.fixture
-def native() -> None:
-    if fault := ops.native_fault():
-        pytest.skip(fault)
-
-
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("attention")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_attention_through_its_autograd_function(dtype: torch.dtype, mode) -> None:
     sequences = Sequences.of([7, 0, 12])
@@ -36,7 +30,7 @@ def test_attention_through_its_autograd_function(dtype: torch.dtype, mode) -> No
     check_against_fp64(mode(attention("native")), attention("reference"), inputs, names="attention q k v")
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("attention")
 def test_one_tensor_as_query_key_and_value(mode) -> None:
     cu = torch.tensor([0, 3, 8], dtype=torch.int32)
 
@@ -47,9 +41,9 @@ def test_one_tensor_as_query_key_and_value(mode) -> None:
     check_against_fp64(mode(attention("native")), attention("reference"), [x], names="attention x")
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("attention")
 def test_a_registered_kernel_is_picked() -> None:
-    assert ops.explain()["attention"]["cpu"]["pick"] == "native"
+    assert ops.explain()["attention"][torch.get_default_device().type]["pick"] == "native"
 
 
 def attention_arguments() -> tuple:
@@ -58,7 +52,7 @@ def attention_arguments() -> tuple:
     return (q, k, v), (cu, cu, 5, 5, True, 0.25, 0.1, 3)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("attention")
 def test_opcheck_of_attention() -> None:
     tensors, options = attention_arguments()
     torch.library.opcheck(torch.ops.fastlm.attention_forward.default, (*tensors, *options))
@@ -76,7 +70,7 @@ PERMUTED = {
 }
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("softmax")
 @pytest.mark.parametrize("make", PERMUTED.values(), ids=PERMUTED)
 def test_opcheck_of_softmax(make) -> None:
     x = make()
@@ -86,7 +80,7 @@ def test_opcheck_of_softmax(make) -> None:
     torch.library.opcheck(torch.ops.fastlm.softmax_backward.default, (make(), y, 0.5))
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("cross_entropy")
 @pytest.mark.parametrize("make", PERMUTED.values(), ids=PERMUTED)
 def test_opcheck_of_cross_entropy(make) -> None:
     logits = make()[:, 1]
@@ -98,7 +92,7 @@ def test_opcheck_of_cross_entropy(make) -> None:
     torch.library.opcheck(torch.ops.fastlm.cross_entropy_backward.default, backward)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("layer_norm")
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("make", PERMUTED.values(), ids=PERMUTED)
@@ -114,7 +108,7 @@ def test_opcheck_of_layer_norm(make, dtype: torch.dtype, dropout_p: float) -> No
             torch.library.opcheck(torch.ops.fastlm.layer_norm_backward.default, backward)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("linear_cross_entropy")
 @pytest.mark.parametrize("rows", [6, 0])
 @pytest.mark.parametrize("want", [(True, True, True), (False, False, False), (True, False, True)])
 def test_opcheck_of_linear_cross_entropy(rows: int, want: tuple[bool, bool, bool]) -> None:
@@ -125,7 +119,7 @@ def test_opcheck_of_linear_cross_entropy(rows: int, want: tuple[bool, bool, bool
         torch.library.opcheck(torch.ops.fastlm.linear_cross_entropy_backward.default, (torch.randn(rows), *arguments))
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("linear_cross_entropy")
 @pytest.mark.parametrize("out", DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(5, 7), (3,), (0, 4), (4, 0), (2200, 1024)], ids=str)  # the last is streamed
@@ -138,7 +132,8 @@ def test_scaled_linear_cross_entropy_gradient(dtype: torch.dtype, out: torch.dty
         scaled(x, torch.ones(2), out)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.native("adam")
+@pytest.mark.native("total_norm")
 def test_opcheck_of_adam_and_total_norm() -> None:
     shapes = [(3, 5), (), (0,), (4,)]
     params, exp_avgs, exp_avg_sqs = ([torch.rand(shape) for shape in shapes] for _ in range(3))
@@ -160,8 +155,7 @@ def calls() -> dict:
     }
 
 
-@pytest.mark.usefixtures("native")
-@pytest.mark.parametrize("op", calls())
+@pytest.mark.parametrize("op", [pytest.param(op, marks=pytest.mark.native(op)) for op in calls()])
 def test_a_graph_without_gradients(op: str) -> None:
     x, function = torch.randn(4, 16), calls()[op]
     torch._dynamo.reset()
@@ -171,8 +165,7 @@ def test_a_graph_without_gradients(op: str) -> None:
     torch.testing.assert_close(compiled(x), function(x))
 
 
-@pytest.mark.usefixtures("native")
-@pytest.mark.parametrize("op", calls())
+@pytest.mark.parametrize("op", [pytest.param(op, marks=pytest.mark.native(op)) for op in calls()])
 def test_double_backward_and_vmap_are_refused_in_words(op: str) -> None:
     x = torch.randn(4, 16, requires_grad=True)
     (grad,) = torch.autograd.grad(calls()[op](x).square().sum(), x, create_graph=True)

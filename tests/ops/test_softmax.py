@@ -147,6 +147,7 @@ def test_same_bits_every_time(family: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(run(), first, strict=True))
 
 
+@pytest.mark.cpu_only("threads are a CPU's")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_same_bits_for_any_number_of_threads(dtype: torch.dtype) -> None:
     # Each thread writes its rows beside the arithmetic of the next; outputs of 8 MiB are written around the caches.
@@ -170,7 +171,7 @@ def test_gradcheck_of_the_reference() -> None:
 
 def test_autocast_keeps_the_dtype(family: str) -> None:
     x = torch.randn(4, 9)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         y = ops.softmax(x, backend=family)
     assert torch.equal(y, ops.softmax(x, backend=family))
 
@@ -207,6 +208,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.cpu_only("Python refuses before any device is asked")
 @pytest.mark.parametrize(("call", "error", "message"), REFUSALS.values(), ids=REFUSALS)
 def test_refusals_name_the_tensor(call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

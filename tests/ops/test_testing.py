@@ -9,6 +9,8 @@ import torch
 
 from fastlm.testing import LENGTHS, Sequences, assert_within_budget, check_against_fp64, noncontiguous_views
 
+pytestmark = pytest.mark.cpu_only("the budget is computed there")
+
 EXACT = torch.tensor([1.0, -3.0, 2.0], dtype=torch.float64)
 EPS = torch.finfo(torch.float32).eps
 

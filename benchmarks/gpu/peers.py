@@ -1,0 +1,129 @@
+"""Other ways to do the work of rows.py. A factory that raises ImportError is a package that is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastlm import ops
+
+Function = Callable[..., Tensor]
+
+
+def compiled(function: Function) -> Function:
+    """By Inductor, for these shapes alone."""
+    return torch.compile(function, dynamic=False, fullgraph=True)
+
+
+# ---- attention -----------------------------------------------------------------------------------------------------
+def attention(
+    lengths: list[int], starts: Tensor, longest: int
+) -> dict[str, Callable[[list[Tensor]], tuple[Function, list[Tensor]]]]:
+    """Each makes, of packed q, k and v (T, H, D), a function and its inputs."""
+    return {
+        "varlen": lambda inputs: (_varlen(starts, longest), [x.contiguous() for x in inputs]),
+        "SDPA padded": lambda inputs: _padded(lengths, longest, inputs),
+    }
+
+
+def _varlen(starts: Tensor, longest: int) -> Function:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return lambda q, k, v: varlen_attn(q, k, v, starts, starts, longest, longest)
+
+
+def _padded(lengths: list[int], longest: int, inputs: list[Tensor]) -> tuple[Function, list[Tensor]]:
+    """Padded beforehand: what padding itself costs is not counted."""
+    sizes = torch.tensor(lengths, device=inputs[0].device)
+    real = torch.arange(longest, device=sizes.device) < sizes[:, None]  # (B, S)
+    batch = []
+    for x in inputs:
+        padded = x.new_zeros(*real.shape, *x.shape[1:])
+        padded[real] = x
+        batch.append(padded.transpose(1, 2).contiguous())  # (B, H, S, D)
+    mask = None if bool(real.all()) else real[:, None, None, :]
+    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask), batch
+
+
+def compiled_attention(starts: Tensor, longest: int) -> Function:
+    """The op's specification, by Inductor."""
+    return compiled(lambda q, k, v: ops.attention(q, k, v, starts, max_seqlen_q=longest, backend="reference"))
+
+
+# ---- softmax and losses --------------------------------------------------------------------------------------------
+def softmax() -> dict[str, Callable[[], Function]]:
+    """Of logits (N, V)."""
+    return {
+        "torch": lambda: lambda x: torch.softmax(x, -1),
+        "compiled": lambda: compiled(lambda x: torch.softmax(x, -1)),
+        "Liger": _liger_softmax,
+        "quack": _quack_softmax,
+    }
+
+
+def _liger_softmax() -> Function:
+    from liger_kernel.transformers.functional import liger_softmax
+
+    return liger_softmax
+
+
+def _quack_softmax() -> Function:
+    from quack import softmax
+
+    return softmax
+
+
+def cross_entropy(targets: Tensor) -> dict[str, Callable[[], Function]]:
+    """Mean loss of logits (N, V)."""
+    return {
+        "torch": lambda: lambda x: F.cross_entropy(x, targets),
+        "compiled": lambda: compiled(lambda x: F.cross_entropy(x.float(), targets)),
+        "Liger": lambda: _liger_cross_entropy(targets),
+        "quack": lambda: _quack_cross_entropy(targets),
+    }
+
+
+def _liger_cross_entropy(targets: Tensor) -> Function:
+    from liger_kernel.transformers import LigerCrossEntropyLoss
+
+    loss: Any = LigerCrossEntropyLoss()
+    # It writes the gradient over its input: what it is given is a copy, whose cost is in its time.
+    return lambda x: loss(x.clone(), targets)
+
+
+def _quack_cross_entropy(targets: Tensor) -> Function:
+    from quack import cross_entropy
+
+    return lambda x: cross_entropy(x, targets, reduction="mean")
+
+
+def linear_cross_entropy(rows: Tensor, targets: Tensor) -> dict[str, Callable[[], Function]]:
+    """Mean loss of hidden (N, d) and weight (V, d) at the rows that have a target."""
+    wanted = targets[rows]
+
+    def gathered(h: Tensor, w: Tensor) -> Tensor:
+        return F.cross_entropy(F.linear(h[rows], w), wanted)
+
+    return {
+        "torch": lambda: gathered,
+        "compiled": lambda: compiled(lambda h, w: F.cross_entropy(F.linear(h[rows], w).float(), wanted)),
+        "F.linear_cross_entropy": lambda: _torch_linear_cross_entropy(rows, wanted),
+        "Liger": lambda: _liger_linear_cross_entropy(rows, wanted),
+    }
+
+
+def _torch_linear_cross_entropy(rows: Tensor, wanted: Tensor) -> Function:
+    if not hasattr(F, "linear_cross_entropy"):
+        raise ImportError(f"torch {torch.__version__} has no F.linear_cross_entropy")
+    return lambda h, w: F.linear_cross_entropy(h[rows], w, wanted)
+
+
+def _liger_linear_cross_entropy(rows: Tensor, wanted: Tensor) -> Function:
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    loss: Any = LigerFusedLinearCrossEntropyLoss()
+    return lambda h, w: loss(w, h[rows], wanted)
