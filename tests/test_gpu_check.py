@@ -71,10 +71,14 @@ def test_a_step_that_fails_or_hangs_stops_no_other_and_keeps_what_it_told(run: R
 
 
 def test_a_record_with_an_error_fails_its_step_unless_it_is_a_peers(run: Run) -> None:
-    said = "from benchmarks.gpu.records import Records as R; R().add('x', error='wrong'%s)"
-    check.check([step("ours", said % ""), step("theirs", said % ", peer=True")], run)
-    assert [s["status"] for s in run.report["steps"].values()] == ["failed", "ok"]
-    assert list(report.faults(run.report)) == ["- ours: x: wrong", "- theirs: x: wrong"]
+    said = "from benchmarks.gpu.records import Records as R; R().add('x', %s)"
+    ours, theirs = step("ours", said % "error='wrong'"), step("theirs", said % "error='wrong', peer=True")
+    check.check([ours, theirs, step("none", said % "skipped='no kernels'")], run)
+    assert [s["status"] for s in run.report["steps"].values()] == ["failed", "ok", "not run"]
+    found = list(report.faults(run.report))
+    assert found[:2] == ["- ours: x: wrong", "- theirs: x: wrong"]
+    assert found[2].startswith("- none: not run: nothing that it checks is there")
+    assert found[3:] == ["- none: 1 not run: no kernels"]
 
 
 def test_steps_of_a_group_run_side_by_side_and_stop_ends_them(run: Run) -> None:
@@ -300,6 +304,7 @@ def by_hand() -> dict[str, Any]:
                 {"name": "train", "tokens_per_second": 1e6, "steps": 600, "first_loss": 10.1, "last_loss": 3.0},
             ),
             "train-decoder": done("not run", reason="the time is used up"),
+            "rows": done("failed", reason="exit status 1") | {"log": "Traceback:\n\nOSError: gone\n"},
         },
     }
 
@@ -334,8 +339,9 @@ def test_the_report_says_what_failed_and_what_was_not_done() -> None:
     text = report.document(by_hand())
     assert "A GPU, driver 580, torch 2.11.0, CUDA 13.0. Not every step is green." in text
     assert "| graphs | failed: exit status 1 | 12 | 4 | 1 | 3 |" in text
-    assert "- graphs: softmax: wrong bits\n- graphs: 3 not run: no kernels" in text
+    assert "- graphs: softmax: wrong bits\n" in text and "\n- graphs: 3 not run: no kernels\n" in text
     assert "| train-decoder | not run: the time is used up |" in text
+    assert "- train-decoder: not run: the time is used up\n- rows: failed: exit status 1: OSError: gone" in text
     assert "- train-encoder: 1,000,000 tokens/s (median line), 600 steps, loss 10.100 to 3.000" in text
 
 

@@ -353,7 +353,7 @@ def linear_cross_entropy(bench: Bench) -> None:
 def step(bench: Bench) -> None:
     """The whole step of both models. Its floor: six flops a token and parameter, the head's at the targets alone."""
     size, tokens = bench.sizes.model, bench.sizes.tokens
-    for kind, compiled in itertools.product(("encoder", "decoder"), (False, True)):
+    for compiled, kind in itertools.product((False, True), ("encoder", "decoder")):
         batch = steps.make_batch(sentence_lengths(tokens), kind, size.vocab_size)
         weights = size.layers * (4 * size.d_model**2 + 2 * size.d_model * size.ff)
         head = len(batch.targets) * size.d_model * size.vocab_size
@@ -401,7 +401,8 @@ GROUPS: dict[str, Callable[[Bench], None]] = {
 def main() -> int:
     records = Records()
     torch.manual_seed(SEED)
-    GROUPS[sys.argv[1]](Bench(records))
+    name = sys.argv[1]
+    records.attempt(name, lambda: GROUPS[name](Bench(records)))
     return min(records.failed, 1)
 
 
