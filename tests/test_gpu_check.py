@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import steps
-from benchmarks.gpu import behaviour, cases, check, records, report, rows, timing, training
+from benchmarks.gpu import behaviour, cases, check, facts, records, report, rows, timing, training
 from benchmarks.gpu.check import Run, Step
 from fastlm.testing import LENGTHS
 
@@ -207,6 +209,91 @@ def test_ops_without_kernels_are_told(name: str, tmp_path: Path, monkeypatch: py
     assert behaviour.check(name, told, "cpu") == 0
     found = {record["name"].split()[0].rstrip("_"): record["skipped"] for record in records.read(told.path)}
     assert len(found) >= 3 and all(reason == f"no native kernels of {op}" for op, reason in found.items())
+
+
+# ---- torch.cuda, by stand-ins that keep its names ------------------------------------------------------------------
+class Event:
+    def __init__(self, enable_timing: bool) -> None:
+        self.at = 0.0 if enable_timing else None
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, other: Event) -> float:
+        return (other.at - self.at) * 1e3
+
+
+class Stream:
+    def wait_stream(self, other: Stream) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+@pytest.fixture
+def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code for torch.cuda runs through; what it finds is the CPU's."""
+
+    def replay(self: Any) -> None:
+        raise NotImplementedError("a graph")
+
+    nothing = ("synchronize", "reset_peak_memory_stats", "_sleep")
+    stand_ins = {name: lambda *_: None for name in nothing} | {
+        "memory_allocated": lambda: 100,
+        "max_memory_allocated": lambda: 107,
+        "Event": Event,
+        "Stream": Stream,
+        "stream": contextlib.nullcontext,
+        "current_stream": Stream,
+        "graph": contextlib.nullcontext,
+        "CUDAGraph": type("CUDAGraph", (), {"replay": replay}),
+        "get_device_properties": lambda _: SimpleNamespace(
+            name="GPU", major=9, minor=0, multi_processor_count=132, total_memory=1, L2_cache_size=1
+        ),
+    }
+    for name, stand_in in stand_ins.items():
+        assert hasattr(torch.cuda, name)
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_the_clock_of_a_gpu_times_calls() -> None:
+    calls = []
+    found = timing.gpu_clock(lambda: calls.append(time.sleep(1e-3)))
+    assert 1e-3 <= found["fastest"] <= found["seconds"] <= found["slowest"] < 1e-2
+    assert found["peak_bytes"] == 7 and found["samples"] >= timing.LEAST
+    assert len(calls) >= timing.WARM_UP + 2 + 3 * timing.LEAST  # four milliseconds a sample
+
+
+@pytest.mark.usefixtures("no_cuda")
+@pytest.mark.parametrize("case", NATIVE[:3], ids=lambda case: case.name)
+def test_streams_and_graphs_ask_torch_for_what_there_is(case: cases.Case) -> None:
+    behaviour.streams(case)
+    behaviour.sanitized(case)
+    with pytest.raises(NotImplementedError, match="a graph"):
+        behaviour.graphs(case)
+
+
+def test_a_stream_that_is_not_waited_for_is_found(monkeypatch: pytest.MonkeyPatch, no_cuda: None) -> None:
+    case, made = NATIVE[0], []
+
+    def stale(*tensors: Tensor) -> Tensor:  # reads what was in `static` before the copy
+        made.append(tensors[0].detach().clone())
+        return case.call(*(made[0] if len(made) > 2 + 2 * behaviour.ROUNDS else tensors[0], *tensors[1:]))
+
+    unordered = cases.Case(case.op, case.name, case.make, lambda *t: stale(*t) + 0 * t[0])
+    with pytest.raises(AssertionError, match="elements differ"):
+        behaviour.streams(unordered)
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_facts_of_a_machine_are_json() -> None:
+    found = json.loads(json.dumps(facts.machine()))
+    assert (found["gpu"], found["capability"]) == ("GPU", "9.0") and found["packages"]["torch"] == torch.__version__
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ MINUTES = 8.0
 LEAST = 5.0  # seconds without which a step is not begun
 LOG_BYTES = 2 << 20  # of each log, the end, in $OUT
 TEST_PROCESSES = 6
+SETUPTOOLS = 77  # of pyproject.toml
 TRAINING_SECONDS, TRAINING_OVERHEAD = 40.0, 30.0  # at most; to start, and for the last evaluation
 
 
@@ -240,7 +242,10 @@ def corpus(run: Run) -> list[str]:
     return [sys.executable, "-m", "fastlm.cli.main", "prepare", "--cache", str(run.work / "cache")]
 
 
-def pip(run: Run) -> list[str]:
+def pip(run: Run) -> list[str] | str:
+    """Without network: what the build needs must be installed, and recent enough."""
+    if int(version("setuptools").split(".")[0]) < SETUPTOOLS:
+        return f"setuptools {version('setuptools')} is installed, and pyproject.toml needs {SETUPTOOLS}"
     return [sys.executable, "-m", "pip", "install", "-v", "--no-build-isolation", "--no-deps", "-e", str(ROOT)]
 
 
