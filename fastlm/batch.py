@@ -34,9 +34,13 @@ class Batch:
     sentence_ids: Tensor
 
     def to(self, device: str, non_blocking: bool = True) -> Batch:
-        """The same batch with every tensor on ``device``."""
+        """The same batch with every tensor on ``device``.
+
+        To a GPU by way of pinned memory: from any other the copy would wait for the work that is queued there.
+        """
+        pinned = non_blocking and device.startswith("cuda")
         moved: dict[str, Any] = {
-            f.name: value.to(device, non_blocking=non_blocking)
+            f.name: (value.pin_memory() if pinned and value.is_cpu else value).to(device, non_blocking=non_blocking)
             for f in dataclasses.fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }

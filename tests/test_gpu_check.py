@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import steps
-from benchmarks.gpu import behaviour, cases, check, records, report, rows, timing, training
+from benchmarks.gpu import behaviour, cases, check, facts, records, report, rows, timing, training
 from benchmarks.gpu.check import Run, Step
 from fastlm.testing import LENGTHS
 
@@ -71,10 +73,14 @@ def test_a_step_that_fails_or_hangs_stops_no_other_and_keeps_what_it_told(run: R
 
 
 def test_a_record_with_an_error_fails_its_step_unless_it_is_a_peers(run: Run) -> None:
-    said = "from benchmarks.gpu.records import Records as R; R().add('x', error='wrong'%s)"
-    check.check([step("ours", said % ""), step("theirs", said % ", peer=True")], run)
-    assert [s["status"] for s in run.report["steps"].values()] == ["failed", "ok"]
-    assert list(report.faults(run.report)) == ["- ours: x: wrong", "- theirs: x: wrong"]
+    said = "from benchmarks.gpu.records import Records as R; R().add('x', %s)"
+    ours, theirs = step("ours", said % "error='wrong'"), step("theirs", said % "error='wrong', peer=True")
+    check.check([ours, theirs, step("none", said % "skipped='no kernels'")], run)
+    assert [s["status"] for s in run.report["steps"].values()] == ["failed", "ok", "not run"]
+    found = list(report.faults(run.report))
+    assert found[:2] == ["- ours: x: wrong", "- theirs: x: wrong"]
+    assert found[2].startswith("- none: not run: nothing that it checks is there")
+    assert found[3:] == ["- none: 1 not run: no kernels"]
 
 
 def test_steps_of_a_group_run_side_by_side_and_stop_ends_them(run: Run) -> None:
@@ -162,9 +168,14 @@ def test_a_graph_that_writes_nothing_or_holds_its_first_inputs_is_found() -> Non
     case = NATIVE[0]
     with pytest.raises(AssertionError, match=r"result 0: .* elements differ"):
         behaviour.graphs(case, lambda function: (lambda: None, function()))
-    frozen = cases.Case(case.op, case.name, case.make, lambda *_: case.call(*case.make(0)))
+
+    def frozen(function: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+        results = function()
+        first = [x.clone() for x in results]
+        return lambda: [a.copy_(b) for a, b in zip(results, first, strict=True)] and None, results
+
     with pytest.raises(AssertionError, match=r"result 0: .* elements differ"):
-        behaviour.graphs(frozen, replayed)
+        behaviour.graphs(case, frozen)
 
 
 def test_bits_that_change_are_found() -> None:
@@ -191,10 +202,98 @@ def test_offsets_that_wrap_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         behaviour.offsets_of_softmax("cpu", 40, 64)
 
 
-def test_ops_without_kernels_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["repeats", "offsets"])
+def test_ops_without_kernels_are_told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases._backend, "why_not", lambda op, family, device: f"no {family} kernels of {op}")
     told = records.Records(tmp_path / "told.jsonl")
-    assert behaviour.check("repeats", told, "meta") == 0
-    assert all("no native kernels" in record["skipped"] for record in records.read(told.path))
+    assert behaviour.check(name, told, "cpu") == 0
+    found = {record["name"].split()[0].rstrip("_"): record["skipped"] for record in records.read(told.path)}
+    assert len(found) >= 3 and all(reason == f"no native kernels of {op}" for op, reason in found.items())
+
+
+# ---- torch.cuda, by stand-ins that keep its names ------------------------------------------------------------------
+class Event:
+    def __init__(self, enable_timing: bool) -> None:
+        self.at = 0.0 if enable_timing else None
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, other: Event) -> float:
+        return (other.at - self.at) * 1e3
+
+
+class Stream:
+    def wait_stream(self, other: Stream) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+@pytest.fixture
+def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code for torch.cuda runs through; what it finds is the CPU's."""
+
+    def replay(self: Any) -> None:
+        raise NotImplementedError("a graph")
+
+    nothing = ("synchronize", "reset_peak_memory_stats", "_sleep")
+    stand_ins = {name: lambda *_: None for name in nothing} | {
+        "memory_allocated": lambda: 100,
+        "max_memory_allocated": lambda: 107,
+        "Event": Event,
+        "Stream": Stream,
+        "stream": contextlib.nullcontext,
+        "current_stream": Stream,
+        "graph": contextlib.nullcontext,
+        "CUDAGraph": type("CUDAGraph", (), {"replay": replay}),
+        "get_device_properties": lambda _: SimpleNamespace(
+            name="GPU", major=9, minor=0, multi_processor_count=132, total_memory=1, L2_cache_size=1
+        ),
+    }
+    for name, stand_in in stand_ins.items():
+        assert hasattr(torch.cuda, name)
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_the_clock_of_a_gpu_times_calls() -> None:
+    calls = []
+    found = timing.gpu_clock(lambda: calls.append(time.sleep(1e-3)))
+    assert 1e-3 <= found["fastest"] <= found["seconds"] <= found["slowest"] < 1e-2
+    assert found["peak_bytes"] == 7 and found["samples"] >= timing.LEAST
+    assert len(calls) >= timing.WARM_UP + 2 + 3 * timing.LEAST  # four milliseconds a sample
+
+
+@pytest.mark.usefixtures("no_cuda")
+@pytest.mark.parametrize("case", NATIVE[:3], ids=lambda case: case.name)
+def test_streams_and_graphs_ask_torch_for_what_there_is(case: cases.Case) -> None:
+    behaviour.streams(case)
+    behaviour.sanitized(case)
+    with pytest.raises(NotImplementedError, match="a graph"):
+        behaviour.graphs(case)
+
+
+def test_a_stream_that_is_not_waited_for_is_found(monkeypatch: pytest.MonkeyPatch, no_cuda: None) -> None:
+    case, made = NATIVE[0], []
+
+    def stale(*tensors: Tensor) -> Tensor:  # reads what was in `static` before the copy
+        made.append(tensors[0].detach().clone())
+        return case.call(*(made[0] if len(made) > 2 + 2 * behaviour.ROUNDS else tensors[0], *tensors[1:]))
+
+    unordered = cases.Case(case.op, case.name, case.make, lambda *t: stale(*t) + 0 * t[0])
+    with pytest.raises(AssertionError, match="elements differ"):
+        behaviour.streams(unordered)
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_facts_of_a_machine_are_json() -> None:
+    found = json.loads(json.dumps(facts.machine()))
+    assert (found["gpu"], found["capability"]) == ("GPU", "9.0") and found["packages"]["torch"] == torch.__version__
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
@@ -225,7 +324,7 @@ def test_rows_are_verified_and_timed(bench: rows.Bench, group: str) -> None:
 
 def test_wrong_results_are_not_timed(bench: rows.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     right = rows.ops.softmax
-    monkeypatch.setattr(rows.ops, "softmax", lambda x: right(x * 1.01))
+    monkeypatch.setattr(rows.ops, "softmax", lambda x: right(x * 1.2))
     rows.softmax(bench)
     (found,) = records.read(bench.records.path)
     assert "softmax: off by" in found["error"] and "seconds" not in found and bench.records.failed == 1
@@ -292,6 +391,7 @@ def by_hand() -> dict[str, Any]:
                 {"name": "train", "tokens_per_second": 1e6, "steps": 600, "first_loss": 10.1, "last_loss": 3.0},
             ),
             "train-decoder": done("not run", reason="the time is used up"),
+            "rows": done("failed", reason="exit status 1") | {"log": "Traceback:\n\nOSError: gone\n"},
         },
     }
 
@@ -309,7 +409,7 @@ def test_the_table_has_each_goal_as_a_ratio_to_its_floor() -> None:
     assert lines["attention one batch in a graph forward"].endswith("| <= 10 us | missed |  |")
     for goal in report.GOALS:
         assert goal.work in text
-    assert text.count("not measured |") == len(report.GOALS) - 4
+    assert text.count("| not measured |") == len(report.GOALS) - 4
 
 
 def test_another_card_is_held_to_its_own_copy_and_product() -> None:
@@ -326,14 +426,15 @@ def test_the_report_says_what_failed_and_what_was_not_done() -> None:
     text = report.document(by_hand())
     assert "A GPU, driver 580, torch 2.11.0, CUDA 13.0. Not every step is green." in text
     assert "| graphs | failed: exit status 1 | 12 | 4 | 1 | 3 |" in text
-    assert "- graphs: softmax: wrong bits\n- graphs: 3 not run: no kernels" in text
+    assert "- graphs: softmax: wrong bits\n" in text and "\n- graphs: 3 not run: no kernels\n" in text
     assert "| train-decoder | not run: the time is used up |" in text
+    assert "- train-decoder: not run: the time is used up\n- rows: failed: exit status 1: OSError: gone" in text
     assert "- train-encoder: 1,000,000 tokens/s (median line), 600 steps, loss 10.100 to 3.000" in text
 
 
 def test_a_report_of_nothing_is_one() -> None:
     text = report.document({"started": "today", "commit": "abc", "ok": False, "steps": {}})
-    assert text.count("not measured") == len(report.GOALS)
+    assert text.count("| not measured |") == len(report.GOALS)
 
 
 # ---- training ------------------------------------------------------------------------------------------------------

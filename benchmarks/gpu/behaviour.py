@@ -129,21 +129,28 @@ def offsets_of_cross_entropy(device: str = "cuda", rows: int = 66_000, columns: 
 
 
 def offsets_of_attention(device: str = "cuda", sentences: int = 66_000, length: int = 64, width: int = 64) -> None:
-    """q, k and v in one tensor of which the last sentence lies beyond 32-bit offsets, forward and backward."""
-    heads = 8
-    qkv = torch.randn(sentences * length, 3, heads, width, dtype=torch.bfloat16, device=device).requires_grad_()
+    """q, k and v in one tensor of which, as of every result, the last sentence lies beyond 32-bit offsets.
+
+    The registered ops are called: autograd would need another tensor of that size for the gradient.
+    """
+    qkv = torch.randn(sentences * length, 3, 8, width, dtype=torch.bfloat16, device=device)
     starts = torch.arange(sentences + 1, device=device, dtype=torch.int32) * length
-    last = qkv.detach()[-length:].clone().requires_grad_()
-    results = []
-    for leaf, cu in ((qkv, starts), (last, starts[:2].clone())):
-        out = ops.attention(*leaf.unbind(1), cu, max_seqlen_q=length, backend="native")
-        grads = torch.autograd.grad(out, leaf, out.detach())[0]
-        results.append([out.detach()[-length:], grads[-length:]])
-    same_bits(*results)
-    q, k, v = (x.transpose(0, 1) for x in last.detach().unbind(1))
-    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
-    peer = F.scaled_dot_product_attention(q, k, v)
-    assert_within_budget(results[0][0], peer.transpose(0, 1), exact.transpose(0, 1))
+    options = (starts, starts, length, length, False, width**-0.5, 0.0, 0)
+    q, k, v = qkv.unbind(1)
+    out, lse = torch.ops.fastlm.attention_forward(q, k, v, *options)
+    results = out, *torch.ops.fastlm.attention_backward(out, q, k, v, out, lse, *options)
+    last = [x[-length:].transpose(0, 1) for x in (q, k, v, out)]
+    peers, exact = (_attention_of(*(x.to(dtype) for x in last)) for dtype in (qkv.dtype, torch.float64))
+    names = ("attention", "gradient of q", "gradient of k", "gradient of v")
+    for name, ours, *others in zip(names, results, peers, exact, strict=True):
+        assert_within_budget(ours[-length:].transpose(0, 1), *others, name)
+
+
+def _attention_of(q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> list[Tensor]:
+    """PyTorch's of one sentence (H, L, D), with its gradients."""
+    leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+    out = F.scaled_dot_product_attention(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 
 OFFSETS = {

@@ -149,6 +149,9 @@ def faults(report: Mapping[str, Any]) -> Iterator[str]:
     """What failed, and, each reason once, what was left out."""
     left: dict[tuple[str, str], int] = {}
     for name, step in report["steps"].items():
+        if step["status"] != "ok" and not any(record.get("error") for record in step.get("records", [])):
+            last = [line for line in step.get("log", "").splitlines() if line.strip()][-1:]
+            yield f"- {name}: {step['status']}{''.join(f': {_one_line(line)}' for line in (step['reason'], *last))}"
         for record in step.get("records", []):
             if record.get("error"):
                 yield f"- {name}: {record['name']}: {_one_line(record['error'])}"
@@ -165,7 +168,7 @@ def _one_line(text: str) -> str:
 
 def training(report: Mapping[str, Any]) -> Iterator[str]:
     """A line for each model that was trained."""
-    for name in ("train-encoder", "train-decoder"):
+    for name in filter(lambda name: name.startswith("train-"), report["steps"]):
         for record in records_of(report, name):
             if "tokens_per_second" in record:
                 yield (

@@ -1,7 +1,8 @@
-"""The work that has goals (goals.py), timed beside its peers: ``python -m benchmarks.gpu.rows GROUP``.
+"""The work that has goals (report.py), timed beside its peers: ``python -m benchmarks.gpu.rows GROUP``.
 
-Each result is first held to fp64. Inputs of work that memory bounds are larger than the L2 together, or take turns. One
-record a provider: seconds, and the bytes and flops that the work needs at least, of which report.py makes its floor.
+Each result is first held to fp64. What is read and written is several times the L2, but for one small batch, whose
+inputs a layer finds there too. One record a provider: seconds, and the bytes and flops that the work needs at least, of
+which report.py makes its floor.
 """
 
 from __future__ import annotations
@@ -97,13 +98,13 @@ def backward_of(function: Callable[..., Tensor], inputs: list[Tensor]) -> Call:
     leaves = [x.detach().requires_grad_() for x in inputs]
     out = function(*leaves)
     grad = torch.randn_like(out)
-    return lambda _: torch.autograd.grad(out, leaves, grad, retain_graph=True)
+    return lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True)
 
 
 def forward_of(function: Callable[..., Tensor], inputs: list[Tensor]) -> Call:
     """A call that runs it without a gradient to come."""
 
-    def call(_: int) -> Tensor:
+    def call() -> Tensor:
         with torch.no_grad():
             return function(*inputs)
 
@@ -217,14 +218,14 @@ def _attention_batch(bench: Bench) -> None:
     longest, width = max(lengths), inputs[0].shape[-1]
     options = (starts, starts, longest, longest, False, width**-0.5, 0.0, 0)
 
-    def forward(_: int) -> tuple[Tensor, Tensor]:
+    def forward() -> tuple[Tensor, Tensor]:
         results: tuple[Tensor, Tensor] = torch.ops.fastlm.attention_forward(*inputs, *options)
         return results
 
     def backward() -> Call:
-        results = forward(0)
+        results = forward()
         grad = torch.randn_like(results[0])
-        return lambda _: torch.ops.fastlm.attention_backward(grad, *inputs, *results, *options)
+        return lambda: torch.ops.fastlm.attention_backward(grad, *inputs, *results, *options)
 
     needs = attention_needs(lengths, width)
     for direction, make in (("forward", lambda: forward), ("backward", backward)):
@@ -237,12 +238,12 @@ def _in_graph(make: Callable[[], Call], device: str) -> Call:
     call = make()
 
     def calls() -> list[Any]:
-        return [call(i) for i in range(IN_A_GRAPH)]
+        return [call() for _ in range(IN_A_GRAPH)]
 
     if device == "cpu":
-        return lambda _: calls()
+        return lambda: calls()
     replay, _ = captured(calls)
-    return lambda _: replay()
+    return lambda: replay()
 
 
 # ---- softmax and cross-entropy -------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def _softmax_of(x: Tensor) -> tuple[Tensor, Tensor]:
 def training_call(loss: Callable[..., Tensor], inputs: list[Tensor]) -> Call:
     """Forward and backward by all inputs."""
     leaves = [x.detach().requires_grad_() for x in inputs]
-    return lambda _: torch.autograd.grad(loss(*leaves), leaves)
+    return lambda: torch.autograd.grad(loss(*leaves), leaves)
 
 
 def cross_entropy(bench: Bench) -> None:
@@ -353,7 +354,7 @@ def linear_cross_entropy(bench: Bench) -> None:
 def step(bench: Bench) -> None:
     """The whole step of both models. Its floor: six flops a token and parameter, the head's at the targets alone."""
     size, tokens = bench.sizes.model, bench.sizes.tokens
-    for kind, compiled in itertools.product(("encoder", "decoder"), (False, True)):
+    for compiled, kind in itertools.product((False, True), ("encoder", "decoder")):
         batch = steps.make_batch(sentence_lengths(tokens), kind, size.vocab_size)
         weights = size.layers * (4 * size.d_model**2 + 2 * size.d_model * size.ff)
         head = len(batch.targets) * size.d_model * size.vocab_size
@@ -364,7 +365,7 @@ def step(bench: Bench) -> None:
         def measured(kind: str = kind, compiled: bool = compiled, needs: Any = needs, batch: Any = batch) -> Any:
             run = steps.fastlm_step(size, kind, [batch.to(bench.device)], torch.bfloat16, bench.device, compiled)
             assert run().isfinite()
-            seconds = bench.clock(lambda _: run())
+            seconds = bench.clock(lambda: run())
             return {**needs, **seconds, "tokens_per_second": len(batch.tokens) / seconds["seconds"]}
 
         bench.records.attempt(f"{work}: {provider}", measured, work=work, provider=provider)
@@ -377,7 +378,7 @@ def limits(bench: Bench, copied: int = 1 << 31, side: int = 8192) -> None:
     target = torch.empty_like(source)
     a, b = (torch.randn(side, side, device=bench.device).to(torch.bfloat16) for _ in range(2))
     rates: Iterator[tuple[str, Call, float]] = iter(
-        [("copy", lambda _: target.copy_(source), 2.0 * copied), ("product", lambda _: a @ b, 2.0 * side**3)]
+        [("copy", lambda: target.copy_(source), 2.0 * copied), ("product", lambda: a @ b, 2.0 * side**3)]
     )
     for name, call, work in rates:
 
@@ -401,7 +402,8 @@ GROUPS: dict[str, Callable[[Bench], None]] = {
 def main() -> int:
     records = Records()
     torch.manual_seed(SEED)
-    GROUPS[sys.argv[1]](Bench(records))
+    name = sys.argv[1]
+    records.attempt(name, lambda: GROUPS[name](Bench(records)))
     return min(records.failed, 1)
 
 

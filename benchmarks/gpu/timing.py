@@ -1,7 +1,7 @@
 """How long work takes on a GPU: medians of CUDA events, with the host out of the way.
 
 A sample is some calls between two events, behind a kernel that only waits while the host launches them: what is timed
-is the GPU's work, not the launching. Calls are told their number, so that they can take turns among inputs.
+is the GPU's work, not the launching.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-Call = Callable[[int], Any]
+Call = Callable[[], Any]
 Clock = Callable[[Call], dict[str, float]]
 
 WARM_UP, LEAST, MOST = 3, 7, 40  # calls; samples
@@ -29,29 +29,29 @@ def gpu_clock(call: Call) -> dict[str, float]:
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    for i in range(WARM_UP):
-        call(i)
+    for _ in range(WARM_UP):
+        call()
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() - before
     begin = time.perf_counter()
-    call(0)
+    call()
     host = time.perf_counter() - begin
     torch.cuda.synchronize()
-    one = _sample(call, 0, 1, host)
+    one = _sample(call, 1, host)
     count = int(min(CALLS, max(1, SAMPLE / max(one, 1e-7))))
     samples: list[float] = []
     end = time.perf_counter() + BUDGET
     while len(samples) < LEAST or (len(samples) < MOST and time.perf_counter() < end):
-        samples.append(_sample(call, len(samples) * count, count, host))
+        samples.append(_sample(call, count, host))
     return summary(samples) | {"peak_bytes": peak}
 
 
-def _sample(call: Call, first: int, count: int, host: float) -> float:
+def _sample(call: Call, count: int, host: float) -> float:
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda._sleep(int(CYCLES * min(LONGEST_DELAY, 1.5 * host * count + 2e-4)))
     start.record()
-    for i in range(first, first + count):
-        call(i)
+    for _ in range(count):
+        call()
     stop.record()
     stop.synchronize()
     return start.elapsed_time(stop) / 1e3 / count
@@ -60,9 +60,9 @@ def _sample(call: Call, first: int, count: int, host: float) -> float:
 def host_clock(call: Call) -> dict[str, float]:
     """The same by the host's clock, of a few calls: for tests without a GPU."""
     samples = []
-    for i in range(LEAST):
+    for _ in range(LEAST):
         begin = time.perf_counter()
-        call(i)
+        call()
         samples.append(time.perf_counter() - begin)
     return summary(samples)
 

@@ -106,16 +106,16 @@ class Stepper:
         norm = ops.total_norm([p.grad for p in self.parameters if p.grad is not None])
         # One small reduction carries the sums and the requests: every rank sees the same and decides the same.
         shared = torch.cat([sums.reshape(-1), torch.tensor(asks(), dtype=torch.float64, device=sums.device)])
-        host = self.world.sum(shared).tolist()
+        host, host_norm = self.world.sum(shared).tolist(), float(norm)  # where a GPU is waited for
         size = sums.numel()
-        loss_finite, norm_finite = all(map(math.isfinite, host[:size])), math.isfinite(float(norm))
+        loss_finite, norm_finite = all(map(math.isfinite, host[:size])), math.isfinite(host_norm)
         if loss_finite and norm_finite:
             self._update(norm)
         elif self.scaler.is_enabled():
             self._rescale()
         return StepResult(
             sums=torch.tensor(host[:size], dtype=torch.float64).reshape(-1, COLUMNS).numpy(),
-            norm=float(norm),
+            norm=host_norm,
             finite=loss_finite and norm_finite,
             overflow=loss_finite and self.scaler.is_enabled(),
             asked=tuple(host[size:]),
