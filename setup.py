@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 TORCH_ABI = "0x020b000000000000"  # one binary serves every torch from 2.11 on
@@ -135,4 +135,9 @@ def build() -> dict[str, Any]:
     return {"ext_modules": extensions, "cmdclass": {"build_ext": command}}
 
 
-setup(**build())
+# fastlm.kernels lies beside the kernels of the other backends.
+setup(
+    packages=[*find_packages(include=["fastlm*"]), "fastlm.kernels"],
+    package_dir={"fastlm.kernels": "kernels/triton"},
+    **build(),
+)

@@ -106,17 +106,23 @@ def peak_extra_bytes(call: Callable[[], Any]) -> int | None:
     return max(0, peak - before)
 
 
-def warm_up(call: Callable[[], Any]) -> None:
+def warm_up(call: Callable[[], Any]) -> float:
     """Calls until memory is no longer new to the process, as in a training that has run for some steps.
+
+    Returns:
+        Seconds of the last call.
 
     The allocator was just emptied, and it takes up to eight calls until each block finds a freed one to fit
     (tests/train/test_allocator.py).
     """
     begin = time.perf_counter()
     for _ in range(WARM_UP_CALLS):
+        before = time.perf_counter()
         call()
-        if time.perf_counter() - begin > WARM_UP_SECONDS:
-            return
+        after = time.perf_counter()
+        if after - begin > WARM_UP_SECONDS:
+            break
+    return after - before
 
 
 def _status(field: str) -> int:
@@ -144,7 +150,8 @@ def measure(benchmark: Any) -> Callable[..., None]:
         info["threads"] = threads = torch.get_num_threads()
         info["errors"] = {d.what: (d.error, d.budget) for d in deviations}
         info["peak_extra_bytes"] = peak_extra_bytes(call)
-        warm_up(call)
+        # Few calls of some milliseconds may all meet what else the machine does.
+        rounds = max(rounds, min(MOST_ROUNDS, round(ROUNDS_SECONDS / warm_up(call))))
         benchmark.pedantic(call, rounds=rounds, iterations=1)
         if not benchmark.stats:  # --benchmark-disable
             return

@@ -12,7 +12,7 @@ struct AttentionOptions {
   int64_t max_seqlen_q, max_seqlen_k;
   bool causal;
   double scale, dropout_p;
-  int64_t dropout_seed;
+  const Tensor& dropout_seed;
 };
 
 inline void check_inputs(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
@@ -49,10 +49,7 @@ inline AttentionShape shape_of(const Tensor& q, const Tensor& k, const Tensor& v
   shape.v = input(v);
   shape.causal = options.causal;
   shape.scale = static_cast<float>(options.scale);
-  const Dropout dropout = make_dropout(options.dropout_p, options.dropout_seed);
-  shape.dropout_threshold = dropout.threshold;
-  shape.keep_scale = dropout.keep_scale;
-  shape.dropout_seed = dropout.seed;
+  shape.dropout = make_dropout(options.dropout_p, options.dropout_seed);
   return shape;
 }
 

@@ -48,12 +48,26 @@ inline RowLayout row_layout(Tensor& tensor) {
   return layout;
 }
 
+// Whether the host may read a tensor. In lockstep it leaves that to the kernels, as it must for a GPU's tensors.
+inline bool on_host(const Tensor& tensor) {
+#ifdef FASTLM_LOCKSTEP
+  return false;
+#else
+  return tensor.is_cpu();
+#endif
+}
+
 // Words of Philox below round(p 2^32) drop, and the others are divided by the exact share that is kept.
-inline Dropout make_dropout(double p, int64_t seed) {
+// The seed is () int64, on the CPU or where the kernels run.
+inline Dropout make_dropout(double p, const Tensor& seed) {
   STD_TORCH_CHECK(p >= 0.0 && p <= 1.0, "dropout_p: ", p, " is outside [0, 1]");
   const double threshold = std::nearbyint(p * 0x1p32), kept = 1.0 - threshold * 0x1p-32;
+  check_dtype("dropout_seed", seed, torch::headeronly::ScalarType::Long);
+  check_sizes("dropout_seed", seed, {});
+  const auto* at = static_cast<const int64_t*>(seed.const_data_ptr());
+  const bool readable = on_host(seed);
   return {static_cast<uint64_t>(threshold), kept > 0.0 ? static_cast<float>(1.0 / kept) : 0.0f,
-          static_cast<uint64_t>(seed)};
+          readable ? static_cast<uint64_t>(*at) : 0, readable ? nullptr : at};
 }
 
 // Outputs beyond this size leave the caches before anything reads them, and are written around them.

@@ -6,7 +6,17 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor's copy on another device (itself where it is there), without waiting for what is queued there.
+
+    To a GPU by way of pinned memory: from any other the copy would wait.
+    """
+    pinned = device.type == "cuda" and tensor.is_cpu
+    return (tensor.pin_memory() if pinned else tensor).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -33,14 +43,10 @@ class Batch:
     target_sentences: Tensor
     sentence_ids: Tensor
 
-    def to(self, device: str, non_blocking: bool = True) -> Batch:
-        """The same batch with every tensor on ``device``.
-
-        To a GPU by way of pinned memory: from any other the copy would wait for the work that is queued there.
-        """
-        pinned = non_blocking and device.startswith("cuda")
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with every tensor on ``device``; the host does not wait for it."""
         moved: dict[str, Any] = {
-            f.name: (value.pin_memory() if pinned and value.is_cpu else value).to(device, non_blocking=non_blocking)
+            f.name: to_device(value, device)
             for f in dataclasses.fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -103,11 +102,9 @@ def _cuda() -> dict[str, Any]:
 
 
 def _triton() -> dict[str, Any]:
-    found = importlib.util.find_spec("triton") is not None
-    return {
-        "available": found,
-        "reason": None if found else "Triton is not installed (it comes with torch's CUDA wheels)",
-    }
+    from fastlm import ops
+
+    return {"available": ops.triton_fault() is None, "reason": ops.triton_fault()}
 
 
 def _ops() -> dict[str, Any]:

@@ -86,9 +86,17 @@ struct AttentionInput {
   int64_t row_stride, head_stride;
 };
 
+// A number is dropped where its word of fastlm/ops/philox.py is below the threshold (0: none is), and the others are
+// multiplied by keep_scale.
+struct Dropout {
+  uint64_t threshold;
+  float keep_scale;
+  uint64_t seed;
+  const int64_t* seed_on_device;  // where a GPU finds the seed instead, which may change between runs; or nullptr
+};
+
 // What forward and backward have in common. Sequence b is rows [cu_seqlens[b], cu_seqlens[b + 1]), queries and keys
-// each. Causal: query i of L_q sees the keys up to i + L_k - L_q. A probability is dropped where its word of
-// fastlm/ops/philox.py is below dropout_threshold (0: none is), and the others are multiplied by keep_scale.
+// each. Causal: query i of L_q sees the keys up to i + L_k - L_q. Dropout falls on the probabilities.
 struct AttentionShape {
   int64_t sequences, heads, head_dim;
   int64_t rows_q, rows_k;  // those of no sequence included
@@ -97,9 +105,7 @@ struct AttentionShape {
   AttentionInput q, k, v;
   bool causal;
   float scale;
-  uint64_t dropout_threshold;
-  float keep_scale;
-  uint64_t dropout_seed;
+  Dropout dropout;
 };
 
 // out (rows, heads, head_dim) is contiguous; lse (heads, rows) is that of the scaled scores, -infinity where a query
@@ -118,13 +124,6 @@ struct AttentionBackward {
   const float* lse;
   int64_t lse_stride;
   void *grad_q, *grad_k, *grad_v;
-};
-
-// The dropout of hidden states, as that of AttentionShape: by words of fastlm/ops/philox.py.
-struct Dropout {
-  uint64_t threshold;
-  float keep_scale;
-  uint64_t seed;
 };
 
 // With a branch: x = residual + dropout(branch), y = norm(x). Without: x = residual, y = dropout(norm(x)).

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Where there is no GPU, Triton's kernels run in its interpreter: fastlm asks for it when it is imported.
+if os.environ.get("FASTLM_TEST_DEVICE", "cpu") == "cpu":
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -135,7 +135,7 @@ def offsets_of_attention(device: str = "cuda", sentences: int = 66_000, length: 
     """
     qkv = torch.randn(sentences * length, 3, 8, width, dtype=torch.bfloat16, device=device)
     starts = torch.arange(sentences + 1, device=device, dtype=torch.int32) * length
-    options = (starts, starts, length, length, False, width**-0.5, 0.0, 0)
+    options = (starts, starts, length, length, False, width**-0.5, 0.0, torch.tensor(0))
     q, k, v = qkv.unbind(1)
     out, lse = torch.ops.fastlm.attention_forward(q, k, v, *options)
     results = out, *torch.ops.fastlm.attention_backward(out, q, k, v, out, lse, *options)

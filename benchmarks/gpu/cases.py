@@ -77,15 +77,19 @@ def cases(device: torch.device) -> list[Case]:
         lengths = LENGTHS[seed % len(LENGTHS)]
         return torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
 
+    def number(seed: int) -> Tensor:
+        """A dropout seed that a graph reads when it runs."""
+        return torch.tensor(seed, device=device)
+
     rows, longest = sum(LENGTHS[0]) + 5, max(LENGTHS[0])  # five rows of no sentence
 
     def attention(name: str, heads: int, width: int, dtype: torch.dtype, causal: bool, dropout_p: float) -> Case:
-        options = {"max_seqlen_q": longest, "causal": causal, "dropout_p": dropout_p, "dropout_seed": 11}
+        options = {"max_seqlen_q": longest, "causal": causal, "dropout_p": dropout_p}
         return Case(
             "attention",
             f"attention {name}",
-            lambda seed: [*normal(seed, (rows, 3, heads, width), dtype=dtype), starts(seed)],
-            lambda qkv, cu: ops.attention(*qkv.unbind(1), cu, backend="native", **options),
+            lambda seed: [*normal(seed, (rows, 3, heads, width), dtype=dtype), starts(seed), number(seed)],
+            lambda qkv, cu, drawn: ops.attention(*qkv.unbind(1), cu, dropout_seed=drawn, backend="native", **options),
         )
 
     def rows_of(op: str, name: str, shape: tuple[int, int], dtype: torch.dtype, call: Callable[..., Tensor]) -> Case:
@@ -124,8 +128,10 @@ def cases(device: torch.device) -> list[Case]:
         Case(
             "layer_norm",
             "layer_norm",
-            lambda seed: normal(seed, (130, 512), (130, 512), (512,), (512,)),
-            lambda b, r, w, c: ops.dropout_add_layer_norm(b, r, w, c, dropout_p=0.1, dropout_seed=5, **native).y,
+            lambda seed: [*normal(seed, (130, 512), (130, 512), (512,), (512,)), number(seed)],
+            lambda b, r, w, c, drawn: (
+                ops.dropout_add_layer_norm(b, r, w, c, dropout_p=0.1, dropout_seed=drawn, **native).y
+            ),
         ),
         Case(
             "total_norm",

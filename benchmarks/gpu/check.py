@@ -261,10 +261,11 @@ STEPS = [
     Step("corpus", 120, corpus, "correctness"),
     *(Step(name, limit, module("rows", name)) for name, limit in
       (("limits", 30), ("attention", 75), ("softmax", 45), ("cross_entropy", 45), ("linear_cross_entropy", 45),
-       ("step", 90))),
+       ("layer_norm", 45), ("step", 90))),
     training("train-encoder", "encoder"),
     training("train-decoder", "decoder"),
     training("train-compiled", "encoder", "--compile"),
+    training("train-graphs", "encoder", "--graphs"),
 ]  # fmt: skip
 
 

@@ -127,3 +127,13 @@ def _liger_linear_cross_entropy(rows: Tensor, wanted: Tensor) -> Function:
 
     loss: Any = LigerFusedLinearCrossEntropyLoss()
     return lambda h, w: loss(w, h[rows], wanted)
+
+
+def layer_norm(p: float) -> dict[str, Callable[[], Callable[..., tuple[Tensor, Tensor]]]]:
+    """Of branch, residual, weight and bias: the norm in the branch's dtype, and the sum."""
+
+    def plain(b: Tensor, r: Tensor, w: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        x = r + F.dropout(b, p)
+        return F.layer_norm(x, x.shape[-1:], w, c).to(b.dtype), x
+
+    return {"torch": lambda: plain, "compiled": lambda: torch.compile(plain, dynamic=False, fullgraph=True)}

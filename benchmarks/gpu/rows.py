@@ -216,7 +216,7 @@ def _attention_batch(bench: Bench) -> None:
     lengths = sentence_lengths(round(bench.sizes.batch * MEAN))
     inputs, starts = _packed(bench, lengths, 64)
     longest, width = max(lengths), inputs[0].shape[-1]
-    options = (starts, starts, longest, longest, False, width**-0.5, 0.0, 0)
+    options = (starts, starts, longest, longest, False, width**-0.5, 0.0, torch.tensor(0))
 
     def forward() -> tuple[Tensor, Tensor]:
         results: tuple[Tensor, Tensor] = torch.ops.fastlm.attention_forward(*inputs, *options)
@@ -350,6 +350,45 @@ def linear_cross_entropy(bench: Bench) -> None:
             bench.peer(work, provider, lambda make=make: training_call(make(), [hidden, weight]))
 
 
+# ---- LayerNorm -----------------------------------------------------------------------------------------------------
+def layer_norm(bench: Bench) -> None:
+    """The residual sum that a norm closes, with dropout, an fp32 residual beside a bf16 branch."""
+    sizes, p = bench.sizes, 0.1
+    residual, branch = (torch.randn(sizes.rows, sizes.width, device=bench.device) for _ in range(2))
+    vectors = [torch.randn(sizes.width, device=bench.device) for _ in range(2)]
+    inputs = [branch.to(torch.bfloat16), residual, *vectors]
+
+    def ours(b: Tensor, r: Tensor, w: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        found = ops.dropout_add_layer_norm(b, r, w, c, dropout_p=p, dropout_seed=SEED, dtype=torch.bfloat16)
+        return found.y, found.residual
+
+    def undropped(backend: str | None) -> Callable[..., Tensor]:
+        return lambda b, r, w, c: torch.cat(ops.dropout_add_layer_norm(b, r, w, c, backend=backend), dim=-1)
+
+    few = [x[:99] if x.dim() == 2 else x for x in (branch, residual, *vectors)]
+    verify = partial(check_against_fp64, undropped(None), undropped("reference"), few, names="y,x b r weight bias")
+    # fp32 is four bytes, bf16 two: branch, residual, sum and norm; gradients of norm, sum, residual, branch, and the sum.
+    each = {"forward": 2.0 + 4 + 4 + 2, "backward": 2.0 + 4 + 4 + 2 + 4}
+    for direction, count in each.items():
+        work = f"dropout, sum and norm, {direction}"
+        needs = {"bytes": count * residual.numel(), "flops": 0.0}
+        timed = partial(_of_pair, direction, inputs=inputs)
+        if not bench.row(work, "layer_norm", partial(timed, ours), needs, verify if direction == "forward" else list):
+            return
+        for provider, make in peers.layer_norm(p).items():
+            bench.peer(work, provider, lambda make=make, timed=timed: timed(make()))
+
+
+def _of_pair(direction: str, function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> Call:
+    """A call of one direction of a function with several results."""
+    if direction == "forward":
+        return lambda: function(*inputs)
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    results = function(*leaves)
+    grads = [torch.randn_like(x) for x in results]
+    return lambda: torch.autograd.grad(results, leaves, grads, retain_graph=True)
+
+
 # ---- a training step -----------------------------------------------------------------------------------------------
 def step(bench: Bench) -> None:
     """The whole step of both models. Its floor: six flops a token and parameter, the head's at the targets alone."""
@@ -395,6 +434,7 @@ GROUPS: dict[str, Callable[[Bench], None]] = {
     "softmax": softmax,
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": linear_cross_entropy,
+    "layer_norm": layer_norm,
     "step": step,
 }
 

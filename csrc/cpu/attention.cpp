@@ -44,7 +44,7 @@ void zero_rows_beyond(const Tensor& x, const Tensor& cu_seqlens) {
 std::tuple<Tensor, Tensor> attention_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                              const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
                                              int64_t max_seqlen_q, int64_t max_seqlen_k, bool causal, double scale,
-                                             double dropout_p, int64_t dropout_seed) {
+                                             double dropout_p, const Tensor& dropout_seed) {
   const AttentionOptions options{cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
                                  causal,       scale,        dropout_p,    dropout_seed};
   const AttentionForwardCall call(q, k, v, options, rows_contiguous);
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
                                                       const Tensor& v, const Tensor& out, const Tensor& lse,
                                                       const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
                                                       int64_t max_seqlen_q, int64_t max_seqlen_k, bool causal,
-                                                      double scale, double dropout_p, int64_t dropout_seed) {
+                                                      double scale, double dropout_p, const Tensor& dropout_seed) {
   const AttentionOptions options{cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
                                  causal,       scale,        dropout_p,    dropout_seed};
   const AttentionBackwardCall call(grad_out, q, k, v, out, lse, options, rows_contiguous);

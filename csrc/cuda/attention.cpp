@@ -39,13 +39,14 @@ void check_rows(const AttentionShape& shape) {
 std::tuple<Tensor, Tensor> attention_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                              const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
                                              int64_t max_seqlen_q, int64_t max_seqlen_k, bool causal, double scale,
-                                             double dropout_p, int64_t dropout_seed) {
+                                             double dropout_p, const Tensor& dropout_seed) {
   const AttentionOptions options{cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
                                  causal,       scale,        dropout_p,    dropout_seed};
   const AttentionForwardCall call(q, k, v, options, aligned);
   check_rows(call.params.shape);
   if (call.lse.numel() == 0) return {call.out, call.lse};
   Device device(call.q);
+  device.reads("dropout_seed", dropout_seed);
   device.reads("cu_seqlens_q", cu_seqlens_q);
   device.reads("cu_seqlens_k", cu_seqlens_k);
   device.reads("q", call.q);
@@ -64,13 +65,14 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
                                                       const Tensor& v, const Tensor& out, const Tensor& lse,
                                                       const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
                                                       int64_t max_seqlen_q, int64_t max_seqlen_k, bool causal,
-                                                      double scale, double dropout_p, int64_t dropout_seed) {
+                                                      double scale, double dropout_p, const Tensor& dropout_seed) {
   const AttentionOptions options{cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
                                  causal,       scale,        dropout_p,    dropout_seed};
   const AttentionBackwardCall call(grad_out, q, k, v, out, lse, options, aligned);
   check_rows(call.params.shape);
   if (call.grad_q.numel() == 0 && call.grad_k.numel() == 0) return {call.grad_q, call.grad_k, call.grad_v};
   Device device(call.q);
+  device.reads("dropout_seed", dropout_seed);
   device.reads("cu_seqlens_q", cu_seqlens_q);
   device.reads("cu_seqlens_k", cu_seqlens_k);
   device.reads("q", call.q);

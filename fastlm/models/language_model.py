@@ -78,11 +78,18 @@ class LanguageModel(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def hidden_states(
-        self, tokens: Tensor, positions: Tensor, cu_seqlens: Tensor, max_seqlen: int, rows: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        rows: Tensor | None = None,
+        dropout_seed: Tensor | None = None,
     ) -> Tensor:
         """The blocks' output after the final LayerNorm, (T, d), or (M, d) at ``rows``. Arguments as :meth:`forward`.
 
-        Pre-LN's comes in the dtype that the head's product takes: autocast's where it is on.
+        Pre-LN's comes in the dtype that the head's product takes: autocast's where it is on. ``dropout_seed`` is what
+        `draw_seed` gives, on the CPU or the model's device; None draws it.
         """
         if max_seqlen > self.config.seq_len:
             raise ValueError(
@@ -91,11 +98,18 @@ class LanguageModel(nn.Module):
             )
         if rows is not None:
             _check_ascending(rows)
-        seed = _draw_seed() if self.training and self.config.dropout else 0
+        seed = self.draw_seed() if dropout_seed is None else dropout_seed
         wanted = tokens.shape[0] if rows is None else rows.shape[0]
         if _keeps_shapes(tokens.device.type):
             tokens, positions, rows = _pad_shapes(tokens, positions, rows)
         return self._trunk(self, tokens, positions, cu_seqlens, max_seqlen, rows, seed)[:wanted]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def draw_seed(self) -> Tensor:
+        """The seed of one forward pass's dropout, () int64, from PyTorch's default CPU generator; 0 without dropout."""
+        if not self.training or not self.config.dropout:
+            return torch.zeros((), dtype=torch.int64, device="cpu")
+        return torch.randint(2**62, (), dtype=torch.int64, device="cpu")
 
     def compile(self, **options: Any) -> None:
         """Compile in place what lies between tokens and hidden states, for sentences of any number and length.
@@ -118,7 +132,7 @@ class LanguageModel(nn.Module):
             positions: (T,) int64, 0-based place of each token in its sentence.
             cu_seqlens: (B+1,) int32, first row of each sentence.
             max_seqlen: the longest sentence, at most ``config.seq_len``.
-            rows: (M,) int64, strictly ascending rows whose logits are wanted; None for all.
+            rows: (M,) int64, ascending rows whose logits are wanted; None for all.
 
         Returns:
             (T or M, V), in the dtype of the matrix products (bf16 under bf16 autocast).
@@ -131,14 +145,24 @@ class LanguageModel(nn.Module):
         return F.linear(hidden, self.embedding.tokens.weight, self.head.bias)
 
     def loss(
-        self, batch: Batch, *, label_smoothing: float = 0.0, reduction: str = "sum"
+        self,
+        batch: Batch,
+        *,
+        label_smoothing: float = 0.0,
+        reduction: str = "sum",
+        dropout_seed: Tensor | None = None,
     ) -> ops.LinearCrossEntropyOutput:
         """Cross-entropy at the batch's target rows; the (M, V) logits are never in memory at once.
 
         An empty batch, or one without targets, gives loss 0 and a zero gradient for every parameter.
         """
         hidden = self.hidden_states(
-            batch.tokens, batch.positions, batch.cu_seqlens, batch.max_seqlen, rows=batch.target_rows
+            batch.tokens,
+            batch.positions,
+            batch.cu_seqlens,
+            batch.max_seqlen,
+            rows=batch.target_rows,
+            dropout_seed=dropout_seed,
         )
         return ops.linear_cross_entropy(
             self.head(hidden),
@@ -162,7 +186,7 @@ def _run_trunk(
     cu_seqlens: Tensor,
     max_seqlen: int,
     rows: Tensor | None,
-    dropout_seed: int,
+    dropout_seed: Tensor,
 ) -> Tensor:
     """Embedding to final LayerNorm: one graph, and a function of the model so that a copied model runs its own weights.
 
@@ -215,11 +239,5 @@ def _check_ascending(rows: Tensor) -> None:
     """Refuse rows out of order, where looking is free: in eager mode on the CPU."""
     if torch.compiler.is_compiling() or rows.device.type != "cpu":
         return
-    if not bool((rows[1:] > rows[:-1]).all()):
-        raise ValueError("rows must be strictly ascending; sort them and drop repeats")
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _draw_seed() -> int:
-    """The seed of one forward pass's dropout, from PyTorch's default CPU generator (`torch.manual_seed`)."""
-    return int(torch.randint(2**62, (), dtype=torch.int64, device="cpu"))
+    if not bool((rows[1:] >= rows[:-1]).all()):
+        raise ValueError("rows must be ascending; sort them")

@@ -35,7 +35,7 @@ class Queries(NamedTuple):
     """The rows of a packed batch whose output somebody reads.
 
     Attributes:
-        rows: (M,) int64, strictly ascending.
+        rows: (M,) int64, ascending.
         cu_seqlens: (B+1,) int32, how many of ``rows`` lie before each sentence.
         max_seqlen: an upper bound of how many lie in one sentence.
     """
@@ -46,7 +46,7 @@ class Queries(NamedTuple):
 
 
 def select_queries(rows: Tensor, sequences: Sequences) -> Queries:
-    """Describe ``rows`` (M,) of a packed batch, strictly ascending int64, as queries; the host waits for no device."""
+    """Describe ``rows`` (M,) of a packed batch, ascending int64, as queries; the host waits for no device."""
     cu_seqlens = torch.searchsorted(rows, sequences.cu_seqlens.to(rows.dtype)).to(torch.int32)
     return Queries(rows, cu_seqlens, min(sequences.max_seqlen, rows.shape[0]))
 
@@ -96,7 +96,7 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(d_model, d_model)
 
     def forward(
-        self, x: Tensor, sequences: Sequences, queries: Queries | None = None, dropout_seed: int | None = None
+        self, x: Tensor, sequences: Sequences, queries: Queries | None = None, dropout_seed: Tensor | int | None = None
     ) -> Tensor:
         """(T, d) -> (T, d), or (M, d) for the rows of ``queries`` alone (they still attend to every key).
 

@@ -43,7 +43,7 @@ class PackedEmbedding(nn.Module):
             self.register_buffer("sinusoids", sinusoids(seq_len, d_model) * (std * 2**0.5), persistent=False)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens: Tensor, positions: Tensor, dropout_seed: int | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, dropout_seed: Tensor | int | None = None) -> Tensor:
         """(T,) ids and (T,) places -> (T, d), in the tables' dtype; ``dropout_seed`` decides what is dropped."""
         x = self.tokens(tokens)
         if self.kind == "learned":

@@ -42,7 +42,7 @@ class StreamNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model))
 
     def forward(
-        self, stream: Stream, dropout_seed: int | None = None, dtype: torch.dtype | None = None
+        self, stream: Stream, dropout_seed: Tensor | int | None = None, dtype: torch.dtype | None = None
     ) -> ops.DropoutAddLayerNormOutput:
         """The normalised sum, in ``dtype`` or what autocast's matrix products take, and the sum itself; both (T, d).
 

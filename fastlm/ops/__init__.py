@@ -9,9 +9,11 @@ from fastlm.ops._backend import (
     environment_fault,
     explain,
     load_native,
+    load_triton,
     native_fault,
     native_ops,
     set_backend,
+    triton_fault,
     use_backend,
 )
 from fastlm.ops._checks import set_checks
@@ -24,6 +26,7 @@ from fastlm.ops.softmax import softmax
 from fastlm.ops.total_norm import total_norm
 
 load_native()  # after the schemas, so that a library of another fastlm is refused here and remembered as the reason
+load_triton()
 
 __all__ = [
     "DropoutAddLayerNormOutput",
@@ -43,5 +46,6 @@ __all__ = [
     "set_checks",
     "softmax",
     "total_norm",
+    "triton_fault",
     "use_backend",
 ]

@@ -25,11 +25,11 @@ BACKENDS = ("native", "triton", "reference")  # the order in which `None` tries 
 
 library = torch.library.Library("fastlm", "DEF")
 _libraries: list[torch.library.Library] = []  # those of add_family: definitions go with them
+_faults: dict[str, str] = {}  # family -> why all of it is missing
 
 _logger = logging.getLogger("fastlm")
 _environment: str | None = os.environ.get("FASTLM_BACKEND") or None  # read once, when fastlm.ops is imported
 _choice: str | None = None  # set_backend / use_backend; process-wide, because autograd threads must see it too
-_native_fault: str | None = "fastlm.ops was not imported"
 _reported: set[tuple[str, str]] = set()  # (op, device) whose fall-back was logged
 
 
@@ -111,56 +111,69 @@ def _define(into: torch.library.Library, name: str) -> Callable[..., Any]:
     return overload
 
 
-def add_family(family: str, path: Path) -> tuple[str, ...]:
-    """Let ``backend=family`` run, on the CPU, the kernels that a library registers under ``fastlm_{family}``.
-
-    For tests: CUDA kernels that run in lockstep on the host.
+def add_family(family: str, fill: Callable[[torch.library.Library], None]) -> None:
+    """Let ``backend=family`` run the kernels that ``fill`` registers, for any devices, under ``fastlm_{family}``.
 
     Args:
         family: its name.
-        path: the library.
-
-    Returns:
-        The ops that it has kernels of.
+        fill: is given a library that has the schemas of every op. An op that it leaves out, or gives to some devices
+            alone, cannot run there.
     """
-    into = torch.library.Library(f"fastlm_{family}", "DEF")
+    into = torch.library.Library(_namespace(family), "DEF")
     overloads = {name: _define(into, name) for name in _schemas}
-    torch.ops.load_library(str(path))
+    fill(into)
     _libraries.append(into)
-    _names.append(family)
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    ops = [op for op, names in _registered.items() if all(has_kernel(f"{into.ns}::{name}", "CPU") for name in names)]
-    for op in ops:
-        for name in _helpers.keys() & _registered[op]:
+    if family not in _names:
+        _names.append(family)
+    for op, names in _registered.items():
+        for name in _helpers.keys() & names:
             _helpers[name][family] = overloads[name]
-        kernels = [overloads[name] for name in _registered[op] if name not in _helpers]
+        kernels = [overloads[name] for name in names if name not in _helpers]
         _families[op][family] = Pair(*kernels) if isinstance(_families[op]["native"], Pair) else kernels[0]
-    return tuple(ops)
+
+
+def _namespace(family: str) -> str:
+    return "fastlm" if family == "native" else f"fastlm_{family}"
 
 
 def load_native() -> None:
     """Load ``fastlm/_C*.so``; a library that is missing or does not load is remembered as the reason, not raised."""
-    global _native_fault
     found = sorted(Path(__file__).resolve().parents[1].glob("_C*.so"))
     if not found:
-        _native_fault = "the C++ ops are not built (`pip install -e .` with a C++ compiler makes fastlm/_C*.so)"
+        _faults["native"] = "the C++ ops are not built (`pip install -e .` with a C++ compiler makes fastlm/_C*.so)"
         return
     try:
         torch.ops.load_library(str(found[0]))
     except (OSError, RuntimeError) as error:  # another torch or libc, or a schema of another fastlm
-        _native_fault = f"{found[0].name} does not load: {str(error).strip().splitlines()[0]}"
-    else:
-        _native_fault = None
+        _faults["native"] = f"{found[0].name} does not load: {str(error).strip().splitlines()[0]}"
+
+
+def load_triton() -> None:
+    """Register the Triton kernels, where there is a Triton; it is imported when the first of them runs."""
+    if importlib.util.find_spec("triton") is None:
+        _faults["triton"] = "Triton is not installed (it comes with torch's CUDA wheels)"
+        return
+    try:
+        kernels = importlib.import_module("fastlm.kernels")
+    except ImportError as error:
+        _faults["triton"] = f"fastlm.kernels was not installed with fastlm ({error})"
+        return
+    add_family("triton", kernels.register)
 
 
 def native_fault() -> str | None:
     """Why the C++ library is not loaded, or None where it is."""
-    return _native_fault
+    return _faults.get("native")
+
+
+def triton_fault() -> str | None:
+    """Why there are no Triton kernels, or None where there are."""
+    return _faults.get("triton")
 
 
 def cpu_isa_fault() -> str | None:
     """Why the CPU kernels cannot run as FASTLM_CPU_ISA asks, with what there is instead, or None where they can."""
-    if _native_fault is not None:
+    if native_fault() is not None:
         return None
     try:
         torch.ops.fastlm.cpu_isa()
@@ -256,15 +269,12 @@ def why_not(op: str, family: str, device: str, limits: str | None = None) -> str
     """Why a family cannot run an op on a device type, or None where it can."""
     if family == "reference":
         return None
-    if family == "triton" and importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    if family not in _families[op]:
-        return f"this build has no {family} kernels of {op}"
-    if family == "native":
-        key = torch._C._dispatch_key_for_device(device)
-        has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-        if not all(has_kernel(f"fastlm::{name}", key) for name in _registered[op]):
-            return _native_fault or f"this build has no native kernels of {op} for {device}"
+    if fault := _faults.get(family):
+        return fault
+    key = torch._C._dispatch_key_for_device(device)
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not all(has_kernel(f"{_namespace(family)}::{name}", key) for name in _registered[op]):
+        return f"this build has no {family} kernels of {op} for {device}"
     return limits
 
 

@@ -15,7 +15,7 @@ from fastlm.ops._autocast import autocast_dtype, without_autocast
 from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
 from fastlm.ops._blocks import check_lengths, readable
 from fastlm.ops._checks import check_dropout, check_float, check_like, native_dtype
-from fastlm.ops.philox import draw_seed
+from fastlm.ops.philox import Seed, seed_of_call
 
 NATIVE_HEAD_DIMS = range(16, 129, 8)
 
@@ -23,10 +23,10 @@ NATIVE_HEAD_DIMS = range(16, 129, 8)
 # q (T_q, H, D), k and v (T_k, H, D), last dim contiguous, other strides free (views of one QKV tensor); cu_seqlens
 # (B+1,) int32 contiguous. out is contiguous, of q's dtype. lse (H, T_q) fp32: natural log-sum-exp of the scaled
 # scores, -inf for a row that sees no key. The gradients are contiguous, of their tensors' shapes
-# and dtypes. Dropout: philox.py.
+# and dtypes. Dropout: philox.py; the seed is () int64, on the CPU or q's device.
 _OPTIONS = (
     "Tensor cu_seqlens_q, Tensor cu_seqlens_k, SymInt max_seqlen_q, SymInt max_seqlen_k, bool causal, float scale, "
-    "float dropout_p, SymInt dropout_seed"
+    "float dropout_p, Tensor dropout_seed"
 )
 _FORWARD = f"(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor out, Tensor lse)"
 _BACKWARD = (
@@ -52,24 +52,32 @@ _pairs = _backend.define("attention", _FORWARD, _BACKWARD, Pair(_fake_forward, _
 class _Attention(OpFunction):
     @staticmethod
     def forward(
-        q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor | None, family: str, *options: Any
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens_q: Tensor,
+        cu_seqlens_k: Tensor | None,
+        dropout_seed: Tensor,
+        family: str,
+        *options: Any,
     ) -> Any:
-        return _pairs[family].forward(q, k, v, cu_seqlens_q, _or_else(cu_seqlens_k, cu_seqlens_q), *options)
+        starts = cu_seqlens_q, _or_else(cu_seqlens_k, cu_seqlens_q)
+        return _pairs[family].forward(q, k, v, *starts, *options, dropout_seed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
-        q, k, v, cu_seqlens_q, cu_seqlens_k, ctx.family, *ctx.scalars = inputs
+        q, k, v, cu_seqlens_q, cu_seqlens_k, seed, ctx.family, *ctx.scalars = inputs
         out, lse = output
         ctx.mark_non_differentiable(lse)
-        ctx.save_for_backward(q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k)
+        ctx.save_for_backward(q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, seed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        *tensors, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
+        *tensors, cu_seqlens_q, cu_seqlens_k, seed = ctx.saved_tensors
         starts = cu_seqlens_q, _or_else(cu_seqlens_k, cu_seqlens_q)
-        grads = _pairs[ctx.family].backward(rows_contiguous(grad), *tensors, *starts, *ctx.scalars)
-        return *grads, *[None] * (3 + len(ctx.scalars))
+        grads = _pairs[ctx.family].backward(rows_contiguous(grad), *tensors, *starts, *ctx.scalars, seed)
+        return *grads, *[None] * (4 + len(ctx.scalars))
 
 
 # ---- public --------------------------------------------------------------------------------------------------------
@@ -85,7 +93,7 @@ def attention(
     causal: bool = False,
     scale: float | None = None,
     dropout_p: float = 0.0,
-    dropout_seed: int | None = None,
+    dropout_seed: Seed | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """``softmax(scale * q @ k.T) @ v`` within each sequence and head; no sequence sees another, nothing is padded.
@@ -106,8 +114,9 @@ def attention(
             where ``j <= i + L_k - L_q``. A query that sees no key gives 0.
         scale: multiplies the scores; None means ``1 / sqrt(D)``.
         dropout_p: probability of dropping each attention probability, in [0, 1]; the mask is that of ``philox.py``.
-        dropout_seed: 64-bit integer that, with the row, head and key, decides the mask. None draws one from PyTorch's
-            default CPU generator (``torch.manual_seed`` governs it), which a compiled graph cannot do.
+        dropout_seed: 64-bit integer that, with the row, head and key, decides the mask; or a () int64 tensor on the CPU
+            or on q's device, where a CUDA graph reads it anew at every replay. None draws one from PyTorch's default
+            CPU generator (``torch.manual_seed`` governs it), which a compiled graph cannot do.
         backend: ``native``, ``triton``, ``reference`` or None (use_backend, FASTLM_BACKEND, else the first that runs).
 
     Returns:
@@ -133,18 +142,15 @@ def attention(
     check_dropout(dropout_p)
     if max_seqlen_q < 0 or max_seqlen_k < 0:
         raise ValueError(f"max_seqlen: {max_seqlen_q} (q) and {max_seqlen_k} (k) must not be negative")
-    if dropout_p == 0.0:
-        dropout_seed = 0
-    elif dropout_seed is None:
-        dropout_seed = draw_seed()
+    seed = seed_of_call(dropout_p, dropout_seed, q.device)
     scale = 1.0 / math.sqrt(max(1, q.shape[2])) if scale is None else float(scale)
     if (dtype := autocast_dtype(q.device.type)) is not None:
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     family = _backend.select("attention", backend, q.device.type, native_dtype("q", q) or _native_head_dim(q))
-    options = (max_seqlen_q, max_seqlen_k, causal, scale, float(dropout_p), dropout_seed)
+    options = (max_seqlen_q, max_seqlen_k, causal, scale, float(dropout_p))
     if family == "reference":
         with without_autocast(q.device.type):
-            return reference.attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *options)
+            return reference.attention(q, k, v, cu_seqlens_q, cu_seqlens_k, *options, seed)
     if q.device.type == "cpu" and readable(cu_seqlens_q):
         _check_values(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
     # Dynamo refuses an autograd.Function that is given one tensor twice: shared tensors go in once, or as another view.
@@ -152,7 +158,7 @@ def attention(
     k = k.view_as(k) if k is q else k
     v = v.view_as(v) if v is q or v is k else v
     q, k, v = rows_contiguous(q), rows_contiguous(k), rows_contiguous(v)
-    out: Tensor = _Attention.call(q, k, v, cu_seqlens_q.int().contiguous(), own_k, family, *options)[0]
+    out: Tensor = _Attention.call(q, k, v, cu_seqlens_q.int().contiguous(), own_k, seed, family, *options)[0]
     return out
 
 

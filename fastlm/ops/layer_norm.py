@@ -16,20 +16,21 @@ from fastlm.ops import _backend, reference
 from fastlm.ops._autocast import autocast_dtype, without_autocast
 from fastlm.ops._backend import OpFunction, Pair, rows_contiguous
 from fastlm.ops._checks import check_dropout, check_float, check_like, native_dtype
-from fastlm.ops.philox import draw_seed
+from fastlm.ops.philox import Seed, seed_of_call
 
 # ---- registered ops ------------------------------------------------------------------------------------------------
 # residual and branch (..., d), last dim contiguous, other strides free; weight and bias (d,). y is contiguous and has
 # `dtype`, which is branch's; x (the sum) has residual's, and is (0,) where there is no branch: then it is the residual.
 # mean and rstd (...) fp32. A residual that is not fp32 takes a branch and a dtype of its own kind only. The gradients
-# are contiguous, of their tensors' shapes and dtypes; that of the branch is (0,) where there is none.
+# are contiguous, of their tensors' shapes and dtypes; that of the branch is (0,) where there is none. The seed is ()
+# int64, on the CPU or the residual's device.
 _FORWARD = (
-    "(Tensor residual, Tensor? branch, Tensor weight, Tensor bias, float eps, float dropout_p, SymInt dropout_seed, "
+    "(Tensor residual, Tensor? branch, Tensor weight, Tensor bias, float eps, float dropout_p, Tensor dropout_seed, "
     "ScalarType dtype) -> (Tensor y, Tensor x, Tensor mean, Tensor rstd)"
 )
 _BACKWARD = (
     "(Tensor grad_y, Tensor? grad_x, Tensor x, Tensor weight, Tensor mean, Tensor rstd, float dropout_p, "
-    "SymInt dropout_seed, bool has_branch) "
+    "Tensor dropout_seed, bool has_branch) "
     "-> (Tensor grad_residual, Tensor grad_branch, Tensor grad_weight, Tensor grad_bias)"
 )
 
@@ -41,7 +42,7 @@ def _fake_forward(
     bias: Tensor,
     eps: float,
     dropout_p: float,
-    dropout_seed: int,
+    dropout_seed: Tensor,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     y = residual.new_empty(residual.shape, dtype=dtype)
@@ -58,7 +59,7 @@ def _fake_backward(
     mean: Tensor,
     rstd: Tensor,
     dropout_p: float,
-    dropout_seed: int,
+    dropout_seed: Tensor,
     has_branch: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grad_branch = grad_y.new_empty(x.shape) if has_branch else x.new_empty(0)
@@ -76,30 +77,31 @@ class _LayerNorm(OpFunction):
         branch: Tensor | None,
         weight: Tensor,
         bias: Tensor,
+        dropout_seed: Tensor,
         family: str,
         eps: float,
         dropout_p: float,
-        dropout_seed: int,
         dtype: torch.dtype,
     ) -> Any:
         return _pairs[family].forward(residual, branch, weight, bias, eps, dropout_p, dropout_seed, dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-        residual, branch, weight, _, ctx.family, _, *ctx.dropout, ctx.dtype = inputs
+        residual, branch, weight, _, seed, ctx.family, _, ctx.dropout_p, ctx.dtype = inputs
         _, x, mean, rstd = output
         ctx.has_branch = branch is not None
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(mean, rstd, *([] if ctx.has_branch else [x]))
-        ctx.save_for_backward(x if ctx.has_branch else residual, weight, mean, rstd)
+        ctx.save_for_backward(x if ctx.has_branch else residual, weight, mean, rstd, seed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor | None, grad_x: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, mean, rstd = ctx.saved_tensors
+        x, weight, mean, rstd, seed = ctx.saved_tensors
         grad_y = x.new_zeros(x.shape, dtype=ctx.dtype) if grad_y is None else rows_contiguous(grad_y)
         grad_x = rows_contiguous(grad_x) if ctx.has_branch and grad_x is not None else None
-        grads = _pairs[ctx.family].backward(grad_y, grad_x, x, weight, mean, rstd, *ctx.dropout, ctx.has_branch)
+        options = ctx.dropout_p, seed, ctx.has_branch
+        grads = _pairs[ctx.family].backward(grad_y, grad_x, x, weight, mean, rstd, *options)
         grad_residual, grad_branch, grad_weight, grad_bias = grads
         return grad_residual, grad_branch if ctx.has_branch else None, grad_weight, grad_bias, *[None] * 5
 
@@ -125,7 +127,7 @@ def dropout_add_layer_norm(
     *,
     eps: float = 1e-5,
     dropout_p: float = 0.0,
-    dropout_seed: int | None = None,
+    dropout_seed: Seed | None = None,
     dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> DropoutAddLayerNormOutput:
@@ -142,8 +144,9 @@ def dropout_add_layer_norm(
         bias: (d,), dtype of the residual.
         eps: added to the variance, which is that of the row, not of a sample (as in ``F.layer_norm``).
         dropout_p: probability of dropping each element of the branch, in [0, 1]; the mask is that of ``philox.py``.
-        dropout_seed: 64-bit integer that, with row and column, decides the mask. None draws one from PyTorch's default
-            CPU generator (``torch.manual_seed`` governs it), which a compiled graph cannot do.
+        dropout_seed: 64-bit integer that, with row and column, decides the mask; or a () int64 tensor on the CPU or on
+            the residual's device, where a CUDA graph reads it anew at every replay. None draws one from PyTorch's
+            default CPU generator (``torch.manual_seed`` governs it), which a compiled graph cannot do.
         dtype: of y; None means autocast's where it is on, else the residual's.
         backend: ``native``, ``triton``, ``reference`` or None (use_backend, FASTLM_BACKEND, else the first that runs).
 
@@ -162,14 +165,14 @@ def dropout_add_layer_norm(
     dtype = _check("residual", residual, weight, bias, dropout_p, dtype)
     # A kernel takes a branch of y's dtype. Of two that differ it is given the wider one, so that nothing is lost.
     inner = dtype if branch.dtype == dtype else torch.promote_types(branch.dtype, dtype)
-    options = (float(eps), float(dropout_p), _seed(dropout_p, dropout_seed), inner)
+    seed = seed_of_call(dropout_p, dropout_seed, residual.device)
     family = _family(backend, residual, inner)
     if family == "reference":
         with without_autocast(residual.device.type):
-            y, x = reference.layer_norm(residual, branch, weight, bias, *options)
+            y, x = reference.layer_norm(residual, branch, weight, bias, float(eps), float(dropout_p), seed, inner)
     else:
         rows = rows_contiguous(residual), rows_contiguous(branch.to(inner))
-        y, x, _, _ = _LayerNorm.call(*_distinct(*rows), weight, bias, family, *options)
+        y, x, _, _ = _LayerNorm.call(*_distinct(*rows), weight, bias, seed, family, float(eps), float(dropout_p), inner)
     return DropoutAddLayerNormOutput(y.to(dtype), x)
 
 
@@ -180,7 +183,7 @@ def layer_norm(
     *,
     eps: float = 1e-5,
     dropout_p: float = 0.0,
-    dropout_seed: int | None = None,
+    dropout_seed: Seed | None = None,
     dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> Tensor:
@@ -204,19 +207,15 @@ def layer_norm(
         ValueError: shapes or devices that do not fit, options out of range, or a named backend that cannot run.
     """
     dtype = _check("x", x, weight, bias, dropout_p, dtype)
-    options = (float(eps), float(dropout_p), _seed(dropout_p, dropout_seed), dtype)
+    seed = seed_of_call(dropout_p, dropout_seed, x.device)
     family = _family(backend, x, dtype)
     if family == "reference":
         with without_autocast(x.device.type):
-            return reference.layer_norm(x, None, weight, bias, *options)[0]
-    y: Tensor = _LayerNorm.call(rows_contiguous(x), None, weight, bias, family, *options)[0]
+            return reference.layer_norm(x, None, weight, bias, float(eps), float(dropout_p), seed, dtype)[0]
+    y: Tensor = _LayerNorm.call(
+        rows_contiguous(x), None, weight, bias, seed, family, float(eps), float(dropout_p), dtype
+    )[0]
     return y
-
-
-def _seed(dropout_p: float, dropout_seed: int | None) -> int:
-    if dropout_p == 0.0:
-        return 0
-    return draw_seed() if dropout_seed is None else dropout_seed
 
 
 def _family(backend: str | None, x: Tensor, dtype: torch.dtype) -> str:

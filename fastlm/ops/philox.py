@@ -38,9 +38,11 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1: the key schedule
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
+#: a number, or a () int64 tensor on the CPU or the device of the tensors that are dropped
+Seed = int | Tensor
 
 
-def philox4x32(counter: Words, seed: int, rounds: int = ROUNDS) -> Words:
+def philox4x32(counter: Words, seed: Seed, rounds: int = ROUNDS) -> Words:
     """Four random 32-bit words per counter, held in int64.
 
     The counter's tensors are broadcast against each other only as far as each round needs, so words that depend on
@@ -48,13 +50,11 @@ def philox4x32(counter: Words, seed: int, rounds: int = ROUNDS) -> Words:
 
     Args:
         counter: four int64 tensors of words in [0, 2**32), broadcastable to one shape.
-        seed: the 64-bit key, as a signed number.
+        seed: the 64-bit key, as a signed number or a () int64 tensor.
         rounds: 10 for the variant that most libraries use by default; the mask uses 7.
     """
     c0, c1, c2, c3 = counter
-    # A tensor, though a number would do: in a traced graph the seed is symbolic, and Inductor cannot compile the bit
-    # operations of a symbolic number.
-    key = torch.full((), seed, dtype=torch.int64, device=c0.device)
+    key = as_tensor(seed).to(c0.device)
     k0, k1 = key & WORD, (key >> 32) & WORD
     for _ in range(rounds):
         # int64 products wrap, but their 64 bits are those of the unsigned product. A shifted or low word then carries
@@ -81,7 +81,7 @@ def keep_scale(dropout_p: float) -> float:
     return 1.0 / kept if kept > 0.0 else 0.0
 
 
-def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropout_seed: int) -> Tensor:
+def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropout_seed: Seed) -> Tensor:
     """Which probabilities survive.
 
     Args:
@@ -89,7 +89,7 @@ def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropo
         heads: H.
         keys: number of key positions, counted from 0.
         dropout_p: probability of dropping, in [0, 1].
-        dropout_seed: signed 64-bit integer.
+        dropout_seed: signed 64-bit integer, or a () int64 tensor.
 
     Returns:
         (n, H, L, keys) bool, True = kept.
@@ -110,7 +110,7 @@ def keep_mask(query_rows: Tensor, heads: int, keys: int, dropout_p: float, dropo
     return kept.flatten(-2)[..., :keys]
 
 
-def hidden_mask(rows: int, columns: int, dropout_p: float, dropout_seed: int, device: torch.device) -> Tensor:
+def hidden_mask(rows: int, columns: int, dropout_p: float, dropout_seed: Seed, device: torch.device) -> Tensor:
     """Which elements of hidden states (rows, columns) survive: bool, True = kept."""
     first = 16 * torch.arange((columns + 63) // 64, device=device)[:, None]  # counter of each 64 columns
     row = torch.arange(rows, device=device)[:, None, None]
@@ -128,12 +128,33 @@ def hidden_mask(rows: int, columns: int, dropout_p: float, dropout_seed: int, de
     return kept.flatten(1)[:, :columns]
 
 
-def draw_seed() -> int:
-    """A seed for a caller that gave none, from PyTorch's default CPU generator.
+def as_tensor(seed: Seed) -> Tensor:
+    """A seed as () int64: on the CPU, unless it is a tensor already.
+
+    A traced graph then takes any seed, and the bit operations are those of a tensor, which Inductor can compile.
+    """
+    return seed if isinstance(seed, Tensor) else torch.full((), seed, dtype=torch.int64, device="cpu")
+
+
+def seed_of_call(dropout_p: float, dropout_seed: Seed | None, device: torch.device) -> Tensor:
+    """The () int64 seed of one call of an op; one is drawn from PyTorch's default CPU generator where none was given.
 
     Raises:
-        ValueError: under torch.compile, whose graph would hold one seed for ever.
+        TypeError: a tensor that is not int64.
+        ValueError: a tensor with dimensions or on another device than the CPU and ``device``; none under torch.compile,
+            whose graph would hold one seed for ever.
     """
-    if torch.compiler.is_compiling():
-        raise ValueError("dropout_seed: missing; under torch.compile pass an integer, new for every step")
-    return int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
+    if dropout_p == 0.0:
+        return as_tensor(0)
+    if dropout_seed is None:
+        if torch.compiler.is_compiling():
+            raise ValueError("dropout_seed: missing; under torch.compile pass one, new for every step")
+        return torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu")
+    if isinstance(dropout_seed, Tensor):
+        if dropout_seed.dtype != torch.int64:
+            raise TypeError(f"dropout_seed: dtype {dropout_seed.dtype} is not supported; pass an int or int64")
+        if dropout_seed.dim() != 0:
+            raise ValueError(f"dropout_seed: shape {tuple(dropout_seed.shape)} is not (); pass one number")
+        if dropout_seed.device.type not in ("cpu", device.type):
+            raise ValueError(f"dropout_seed: on {dropout_seed.device}; keep it on the CPU or on {device}")
+    return as_tensor(dropout_seed)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fastlm.ops._blocks import Block, lay_out
-from fastlm.ops.philox import hidden_mask, keep_mask, keep_scale
+from fastlm.ops.philox import Seed, hidden_mask, keep_mask, keep_scale
 
 ROWS_PER_CHUNK = 1024  # of logits: 120 MB of fp32 at 30,000 classes
 
@@ -56,7 +56,7 @@ def layer_norm(
     bias: Tensor,
     eps: float,
     dropout_p: float,
-    dropout_seed: int,
+    dropout_seed: Seed,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Shapes: residual and branch (..., d), weight and bias (d,) -> normalised (..., d) of ``dtype``, sum (..., d).
@@ -73,7 +73,7 @@ def layer_norm(
     return y.to(dtype), x
 
 
-def _drop(x: Tensor, dropout_p: float, dropout_seed: int) -> Tensor:
+def _drop(x: Tensor, dropout_p: float, dropout_seed: Seed) -> Tensor:
     """Shapes: x (..., d) -> (..., d)."""
     if dropout_p == 0.0:
         return x
@@ -93,7 +93,7 @@ def attention(
     causal: bool,
     scale: float,
     dropout_p: float,
-    dropout_seed: int,
+    dropout_seed: Seed,
 ) -> Tensor:
     """Shapes: q (T_q, H, D), k and v (T_k, H, D) -> (T_q, H, D)."""
     heads, width = q.shape[1:]
@@ -116,7 +116,7 @@ def attention(
 
 
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, block: Block, causal: bool, scale: float, dropout_p: float, dropout_seed: int
+    q: Tensor, k: Tensor, v: Tensor, block: Block, causal: bool, scale: float, dropout_p: float, dropout_seed: Seed
 ) -> Tensor:
     """Shapes: q (n, H, L_q, D), k and v (n, H, L_k, D) -> (n, H, L_q, D)."""
     scores = q @ k.transpose(2, 3) * scale  # (n, H, L_q, L_k)

@@ -53,6 +53,7 @@ class TrainConfig:
     )
     kernels: str = option("auto", "backend of the ops", choices=("auto", "native", "triton", "reference"))
     compile: bool = option(False, "torch.compile the model")
+    graphs: bool = option(False, "replay micro-batches as CUDA graphs: faster where they are small")
     threads: int = option(0, "CPU threads; 0 takes every core", unit="N", minimum=0, harmless=True)
     eval_every: int = option(
         0, "steps between evaluations; 0: every epoch, at least 20 times a run", unit="STEPS", minimum=0, harmless=True

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastlm.batch import Batch
+from fastlm.batch import Batch, to_device
 from fastlm.ops import LinearCrossEntropyOutput
 from fastlm.train.distributed import World
 from fastlm.train.metrics import CHARACTERS, COLUMNS, CORRECT, LOSS, TARGETS, Score, Scores, Sums, by_group
@@ -54,9 +54,9 @@ class Grouping:
         values[:, LOSS] = output.row_loss
         values[:, CORRECT] = output.row_correct
         values[:, TARGETS] = 1
-        values[:, CHARACTERS] = characters.to(device, non_blocking=True)
+        values[:, CHARACTERS] = to_device(characters, device)
         # A product with the one-hot groups, where scatter-adds on CUDA would sum in another order at every call.
-        one_hot = group.to(device, non_blocking=True) == torch.arange(self.count, device=device)[:, None]
+        one_hot = to_device(group, device) == torch.arange(self.count, device=device)[:, None]
         return one_hot.double() @ values
 
     def by_language(self, sums: Sums) -> Sums:
@@ -104,7 +104,7 @@ def evaluate(
         with torch.no_grad():
             for batch in batches:
                 with autocast(device, dtype):
-                    output = model.loss(batch.to(str(device)), reduction="sum")
+                    output = model.loss(batch.to(device), reduction="sum")
                 total += grouping.sums(batch, output)
     finally:
         model.train(training)

@@ -75,7 +75,7 @@ def _forward_again(stepper: Stepper, step: Step) -> None:
     device = stepper.machine.device
     with torch.no_grad(), autocast(device, stepper.machine.dtype):
         for batch in step.batches:
-            stepper.model.loss(batch.to(str(device)), reduction="sum")
+            stepper.model.loss(batch.to(device), reduction="sum")
 
 
 def _first(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> str | None:

@@ -101,6 +101,14 @@ def clip(optimizer: torch.optim.Adam, norm: Tensor, limit: float) -> None:
     optimizer.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # type: ignore[attr-defined]
 
 
+def skip_unless(optimizer: torch.optim.Adam, finite: Tensor) -> None:
+    """Lets the optimizer's step do nothing where ``finite`` () bool is False, which a GPU need not tell the host.
+
+    It holds until the next call.
+    """
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next update, for every group."""
     for group in optimizer.param_groups:

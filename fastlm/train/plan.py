@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+#: ops that a graphed micro-batch runs
+GRAPHED = ("attention", "layer_norm", "linear_cross_entropy")
+
 #: optimizer steps of a run without --data and without a length: a few minutes on two CPU cores
 DEMO_STEPS = 120
 DEMO_EVALUATIONS = 6
@@ -61,6 +64,8 @@ def machine(config: TrainConfig, world: World) -> Machine:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     ops.set_backend(None if config.kernels == "auto" else config.kernels)
     backends, slow = _backends(config, device)
+    if config.graphs:
+        _check_graphs(device, dtype, world, backends)
     return Machine(device, dtype, torch.get_num_threads(), backends, slow)
 
 
@@ -103,6 +108,20 @@ def _backends(config: TrainConfig, device: torch.device) -> tuple[dict[str, str]
     if config.kernels == "auto" and (fault := ops.native_fault()):
         slow.append(fault)
     return picks, tuple(slow)
+
+
+def _check_graphs(device: torch.device, dtype: torch.dtype, world: World, backends: dict[str, str]) -> None:
+    reasons = []
+    if device.type != "cuda":
+        reasons.append(f"a CUDA device, and this run is on {device}")
+    if dtype == torch.float16:
+        reasons.append("bf16 or fp32: the loss scale of fp16 is the host's to steer")
+    if world.size > 1:
+        reasons.append("one rank")
+    if waiting := [op for op, family in backends.items() if family == "reference" and op in GRAPHED]:
+        reasons.append(f"kernels of {', '.join(waiting)}: the reference asks the host what to do")
+    if reasons:
+        raise ConfigError(f"--graphs needs {'; and '.join(reasons)}")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from fastlm import ops
-from fastlm.batch import Batch, Step
+from fastlm.batch import Batch, Step, to_device
 from fastlm.errors import FastlmError
 from fastlm.models.language_model import LanguageModel
 from fastlm.train import optim
 from fastlm.train.config import TrainConfig
 from fastlm.train.distributed import World, parallel
 from fastlm.train.evaluate import Grouping, autocast
+from fastlm.train.graphs import CudaGraphs, Graphs
 from fastlm.train.metrics import COLUMNS, Sums
 from fastlm.train.plan import Machine
 
@@ -45,9 +46,10 @@ class SummedLoss(nn.Module):
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
-    def forward(self, batch: Batch) -> ops.LinearCrossEntropyOutput:
+    def forward(self, batch: Batch, dropout_seed: Tensor | None = None) -> ops.LinearCrossEntropyOutput:
         """The summed loss and the per-target rows of one micro-batch."""
-        return self.model.loss(batch, label_smoothing=self.label_smoothing, reduction="sum")
+        smoothing = self.label_smoothing
+        return self.model.loss(batch, label_smoothing=smoothing, reduction="sum", dropout_seed=dropout_seed)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class Stepper:
         self.loss = parallel(SummedLoss(model, config.label_smoothing), world)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype == torch.float16)
+        self.graphs: Graphs | None = None
+        if config.graphs:
+            self.graphs = Graphs(self._loss, self.parameters, model.config.seq_len, machine.device, CudaGraphs())
 
     def run(self, step: Step, rate: float, asks: Callable[[], tuple[float, ...]] = tuple) -> StepResult:
         """One step at learning rate ``rate``; ``asks`` is called when the gradient is there.
@@ -97,7 +102,7 @@ class Stepper:
         """
         self.seed(step.index)
         optim.set_learning_rate(self.optimizer, rate)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._zero_gradients()
         sums = torch.zeros(self.grouping.count, COLUMNS, dtype=torch.float64, device=self.machine.device)
         for i, batch in enumerate(step.batches):
             with self._no_sync(last=i == len(step.batches) - 1):
@@ -105,14 +110,14 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         norm = ops.total_norm([p.grad for p in self.parameters if p.grad is not None])
         # One small reduction carries the sums and the requests: every rank sees the same and decides the same.
-        shared = torch.cat([sums.reshape(-1), torch.tensor(asks(), dtype=torch.float64, device=sums.device)])
-        host, host_norm = self.world.sum(shared).tolist(), float(norm)  # where a GPU is waited for
+        asked = to_device(torch.tensor(asks(), dtype=torch.float64), sums.device)
+        shared = self.world.sum(torch.cat([sums.reshape(-1), asked]))
         size = sums.numel()
+        finite = torch.isfinite(shared[:size]).all() & torch.isfinite(norm)
+        self._update(norm, finite)
+        # Here a GPU is waited for: when the whole step is queued.
+        *host, host_norm = torch.cat([shared, norm.to(shared.dtype)[None]]).tolist()
         loss_finite, norm_finite = all(map(math.isfinite, host[:size])), math.isfinite(host_norm)
-        if loss_finite and norm_finite:
-            self._update(norm)
-        elif self.scaler.is_enabled():
-            self._rescale()
         return StepResult(
             sums=torch.tensor(host[:size], dtype=torch.float64).reshape(-1, COLUMNS).numpy(),
             norm=host_norm,
@@ -127,13 +132,14 @@ class Stepper:
 
     def micro_batch(self, batch: Batch, step: Step) -> Tensor:
         """Adds one micro-batch's gradient; returns its (groups, COLUMNS) sums. An empty one takes part too."""
+        # DDP averages over ranks where the loss is a sum over them.
+        share = self.world.size / max(step.target_count, 1)
         try:
-            moved = batch.to(str(self.machine.device))
-            with autocast(self.machine.device, self.machine.dtype):
-                output = self.loss(moved)
-            # DDP averages over ranks where the loss is a sum over them.
-            loss = output.loss * (self.world.size / max(step.target_count, 1))
-            self.scaler.scale(loss).backward()
+            if self.graphs is None:
+                output = self._loss(batch.to(self.machine.device))
+                self.scaler.scale(output.loss * share).backward()
+            else:
+                output = self.graphs.run(batch, share, self.model.draw_seed())
         except torch.OutOfMemoryError:
             raise FastlmError(
                 f"out of memory on {self.machine.device} at step {step.index + 1}: "
@@ -142,19 +148,40 @@ class Stepper:
             ) from None
         return self.grouping.sums(batch, output)
 
+    def _loss(self, batch: Batch, dropout_seed: Tensor | None = None) -> ops.LinearCrossEntropyOutput:
+        with autocast(self.machine.device, self.machine.dtype):
+            return self.loss(batch, dropout_seed)  # type: ignore[no-any-return]
+
+    def _zero_gradients(self) -> None:
+        if self.graphs is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            self.graphs.zero_gradients()
+
     def _no_sync(self, last: bool) -> contextlib.AbstractContextManager[None]:
         if isinstance(self.loss, nn.parallel.DistributedDataParallel) and not last:
             return self.loss.no_sync()  # type: ignore[no-any-return]
         return contextlib.nullcontext()
 
-    def _update(self, norm: Tensor) -> None:
+    def _update(self, norm: Tensor, finite: Tensor) -> None:
+        """The optimizer's step where all is finite, which the device decides; fp16's loss scale is the host's to steer.
+
+        Raises:
+            FastlmError: the loss scale is at its minimum.
+        """
         if self.config.clip:
             optim.clip(self.optimizer, norm, self.config.clip)
-        self.scaler.step(self.optimizer)
+        if not self.scaler.is_enabled():
+            optim.skip_unless(self.optimizer, finite)
+            self.optimizer.step()
+            return
+        if finite:
+            self.scaler.step(self.optimizer)
         self.scaler.update()
+        if not finite:
+            self._check_scale()
 
-    def _rescale(self) -> None:
-        self.scaler.update()
+    def _check_scale(self) -> None:
         if self.scaler.get_scale() < MINIMUM_SCALE:
             raise FastlmError(
                 f"fp16: the loss scale fell to {self.scaler.get_scale():g} and gradients still overflow; "

@@ -104,7 +104,7 @@ inline void draw_band(const AttentionShape& p, const Task& task, int64_t i, int6
   const int64_t step = band.causal ? kRowGroup : queries;
   for (int64_t r = 0; r < queries; r += step) {
     const int64_t rows = queries - r < step ? queries - r : step;
-    draw_words(p.dropout_seed, static_cast<uint32_t>(task.head), task.first_query + i + r, rows, j,
+    draw_words(p.dropout.seed, static_cast<uint32_t>(task.head), task.first_query + i + r, rows, j,
                band.visible(r + rows - 1), words + r * band.stride, band.stride);
   }
 }
@@ -176,7 +176,7 @@ struct ForwardScratch {
     weights = arena.take(kQueryBlock * stride);
     sums = arena.take(kQueryBlock * padded(p.head_dim));
     state = arena.take(3 * kQueryBlock);
-    words = reinterpret_cast<uint32_t*>(arena.take(p.dropout_threshold ? kQueryBlock * stride : 0));
+    words = reinterpret_cast<uint32_t*>(arena.take(p.dropout.threshold ? kQueryBlock * stride : 0));
     floats = arena.used();
   }
 };
@@ -231,7 +231,7 @@ inline void write_queries(const AttentionForward& p, const Task& task, int64_t f
   for (int64_t r = 0; r < queries; ++r) {
     const int64_t row = task.first_query + first + r;
     const bool sees_none = blind(shape, task, first + r);  // then nothing was summed
-    const Vec factor = splat(shape.keep_scale / state.sum[r]);
+    const Vec factor = splat(shape.dropout.keep_scale / state.sum[r]);
     T* const out = static_cast<T*>(p.out) + (row * shape.heads + task.head) * width;
     for_each_tail_vector(width, [&](int64_t i, auto lanes) {
       store(out + i, sees_none ? splat(0.0f) : load(sums + r * padded(width) + i, lanes) * factor, lanes);
@@ -280,7 +280,7 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Task
       if (band.visible(queries - 1) == 0) break;
       multiply_scores<Units>(left, {scratch.k_columns + j * width, band.stride}, {scratch.scores, band.stride}, queries,
                              width, band);
-      if (shape.dropout_threshold) draw_band(shape, task, i, queries, j, band, scratch.words);
+      if (shape.dropout.threshold) draw_band(shape, task, i, queries, j, band, scratch.words);
       // Maxima of a group of rows first: their reductions overlap, and no exponential waits for its row's.
       for (int64_t group = 0; group < queries; group += kRowGroup) {
         const int64_t end = queries - group < kRowGroup ? queries : group + kRowGroup;
@@ -289,8 +289,8 @@ inline void forward_task(const AttentionForward& p, const Task& task, const Task
         for (int64_t r = group; r < end; ++r) {
           if (j == 0) fetch_around<T>(p, task, next, i + r);
           advance_row<T>(band, r, shape.scale, scratch.scores + r * band.stride,
-                         shape.dropout_threshold ? scratch.words + r * band.stride : nullptr,
-                         limit_of(shape.dropout_threshold), state, scratch.sums + r * padded(width), width);
+                         shape.dropout.threshold ? scratch.words + r * band.stride : nullptr,
+                         limit_of(shape.dropout.threshold), state, scratch.sums + r * padded(width), width);
         }
       }
       const Left weights = left_tile<Units>(scratch.scores, queries, band.stride, scratch.weights,
@@ -334,7 +334,7 @@ struct BackwardScratch {
     float** const tiles[] = {&weights, &grad_scores, &weights_left, &grad_scores_left, &grad_scores_transposed};
     for (float** part : tiles) *part = arena.take(kQueryBlock * keys);
     delta = arena.take(queries);
-    words = reinterpret_cast<uint32_t*>(arena.take(p.dropout_threshold ? kQueryBlock * keys : 0));
+    words = reinterpret_cast<uint32_t*>(arena.take(p.dropout.threshold ? kQueryBlock * keys : 0));
     floats = arena.used();
   }
 };
@@ -347,8 +347,8 @@ template <class T>
 inline void differentiate_row(const AttentionShape& p, const Band& band, int64_t r, float lse, const float* given,
                               const uint32_t* words, float* weights, float* grads) {
   const int64_t n = band.visible(r);
-  const uint32_t limit = limit_of(p.dropout_threshold);
-  const Vec scale = splat(p.scale), keep_scale = splat(p.keep_scale), none = splat(0.0f);
+  const uint32_t limit = limit_of(p.dropout.threshold);
+  const Vec scale = splat(p.scale), keep_scale = splat(p.dropout.keep_scale), none = splat(0.0f);
   Sum sum, total;
   for_each_vector(n, [&](int64_t i, auto lanes, int slot) {
     // Rounded twice, as in the forward: the probability of a lone key is then exactly 1.
@@ -423,12 +423,12 @@ inline void backward_tile(const AttentionBackward& p, const Task& task, const Ta
       left_rows<T, Units>(rows_of<T>(p.grad_out, task.head, task.first_query + i), queries, width, s.grad_out_left);
   multiply_scores<Units>(q, {s.k_columns, stride}, {s.weights, stride}, queries, width, band);
   multiply_scores<Units>(grad_out, {s.v_columns, stride}, {s.grad_scores, stride}, queries, width, band);
-  if (shape.dropout_threshold) draw_band(shape, task, i, queries, j, band, s.words);
+  if (shape.dropout.threshold) draw_band(shape, task, i, queries, j, band, s.words);
   const float* const lse = p.lse + task.head * p.lse_stride + task.first_query + i;
   for (int64_t r = 0; r < queries; ++r) {
     if (j == 0) fetch_around<T>(p, task, next, i + r);
     differentiate_row<T>(shape, band, r, lse[r], in_one_block(shape, task, i + r) ? nullptr : s.delta + i + r,
-                         shape.dropout_threshold ? s.words + r * stride : nullptr, s.weights + r * stride,
+                         shape.dropout.threshold ? s.words + r * stride : nullptr, s.weights + r * stride,
                          s.grad_scores + r * stride);
   }
   const auto written = [&](int64_t r) { return band.written(r); };

@@ -144,14 +144,14 @@ struct QueryGradient {
           const int key = first + n * 8 + lane_index() % 4 * 2, query = first_query + lane_index() / 4 + 8 * below;
           KeptPair kept{true, true};
           if constexpr (kDropout)
-            kept = kept_keys(shape.dropout_seed, shape.dropout_threshold, head, query, key - span.key_start);
+            kept = kept_keys(seed_of(shape.dropout), shape.dropout.threshold, head, query, key - span.key_start);
           FASTLM_UNROLL
           for (int e = 0; e < 2; ++e) {
             float& score = scores[n][2 * below + e];
             const bool counts = key + e >= span.begin && key + e < span.end && !sees_one_key(shape, span, query);
             const float p = relative_exp<T>(score * shape.scale, lse[below]);
             const float weight =
-                (e == 0 ? kept.first : kept.second) ? weights[n][2 * below + e] * shape.keep_scale : 0.0f;
+                (e == 0 ? kept.first : kept.second) ? weights[n][2 * below + e] * shape.dropout.keep_scale : 0.0f;
             score = counts ? p * (weight - delta[below]) : 0.0f;
           }
         }
@@ -197,7 +197,7 @@ struct KeyGradient {
     if ((kKeysToo && any_unfinite(rows.grad_k)) || (kValuesToo && any_unfinite(rows.grad_v))) {
       recompute(p, head, keys, values, spans, own_row, first_key);
     } else {
-      const float k_factor[2] = {shape.scale, shape.scale}, v_factor[2] = {shape.keep_scale, shape.keep_scale};
+      const float k_factor[2] = {shape.scale, shape.scale}, v_factor[2] = {shape.dropout.keep_scale, shape.dropout.keep_scale};
       if constexpr (kKeysToo) put_sums<T, kWidth>(rows.grad_k, k_factor, keys, own_row);
       if constexpr (kValuesToo) put_sums<T, kWidth>(rows.grad_v, v_factor, values, own_row);
     }
@@ -273,7 +273,7 @@ struct KeyGradient {
             const bool kept = !kDropout || keeps(shape, head, query, below);
             score = kept ? probability : 0.0f;
             const bool counts = sees && !sees_one_key(shape, span, query);
-            weight = counts ? probability * ((kept ? weight * shape.keep_scale : 0.0f) - delta) : 0.0f;
+            weight = counts ? probability * ((kept ? weight * shape.dropout.keep_scale : 0.0f) - delta) : 0.0f;
           }
         }
       }
@@ -283,7 +283,7 @@ struct KeyGradient {
 
     FASTLM_DEVICE bool keeps(const AttentionShape& shape, int head, int query, int below) const {
       const int position = first_key + lane_index() / 4 + 8 * below - spans[below].key_start;
-      return kept_key(shape.dropout_seed, shape.dropout_threshold, head, query, position);
+      return kept_key(seed_of(shape.dropout), shape.dropout.threshold, head, query, position);
     }
   };
 };
@@ -317,7 +317,7 @@ void attention_backward(const AttentionBackward& params, Stream stream) {
     using Kernel = decltype(kernel);
     launch<Kernel>((rows + kOwnRows - 1) / kOwnRows, shape.heads, Kernel::kSharedBytes, stream, params);
   };
-  if (shape.dropout_threshold == 0) return run(AttentionBackwardKernel<T, kWidth, false>{});
+  if (shape.dropout.threshold == 0) return run(AttentionBackwardKernel<T, kWidth, false>{});
   run(AttentionBackwardKernel<T, kWidth, true>{});
 }
 

@@ -114,7 +114,7 @@ struct AttentionForwardKernel {
         FASTLM_UNROLL
         for (int below = 0; below < 2; ++below) {
           const int query = first_query + lane_index() / 4 + 8 * below;
-          const KeptPair kept = kept_keys(shape.dropout_seed, shape.dropout_threshold, head, query,
+          const KeptPair kept = kept_keys(seed_of(shape.dropout), shape.dropout.threshold, head, query,
                                           column + n * 8 - spans[below].key_start);
           if (!kept.first) probabilities[n][2 * below] = 0.0f;
           if (!kept.second) probabilities[n][2 * below + 1] = 0.0f;
@@ -129,7 +129,7 @@ struct AttentionForwardKernel {
       for (int below = 0; below < 2; ++below) {
         sum[below] += shuffle_xor(sum[below], 1);
         sum[below] += shuffle_xor(sum[below], 2);
-        factor[below] = sum[below] == 0.0f ? 0.0f : p.shape.keep_scale / sum[below];
+        factor[below] = sum[below] == 0.0f ? 0.0f : p.shape.dropout.keep_scale / sum[below];
         const int query = first_query + lane_index() / 4 + 8 * below;
         if (lane_index() % 4 == 0 && query < rows)
           store(Global<float>(p.lse) + (head * p.lse_stride + query), largest[below] + log(sum[below]));
@@ -161,7 +161,7 @@ void attention_forward(const AttentionForward& params, Stream stream) {
     using Kernel = decltype(kernel);
     launch<Kernel>(tiles, params.shape.heads, Kernel::kSharedBytes, stream, params);
   };
-  if (params.shape.dropout_threshold == 0) return run(AttentionForwardKernel<T, kWidth, false>{});
+  if (params.shape.dropout.threshold == 0) return run(AttentionForwardKernel<T, kWidth, false>{});
   run(AttentionForwardKernel<T, kWidth, true>{});
 }
 

@@ -50,8 +50,8 @@ FASTLM_DEVICE void put_row(const Spread<kWidth>& spread, const AnyTile& tile, in
 template <bool kDropout>
 FASTLM_DEVICE float keep_factor(const AttentionShape& shape, int head, int query, int position) {
   if constexpr (!kDropout) return 1.0f;
-  const bool kept = kept_key(shape.dropout_seed, shape.dropout_threshold, head, query, position);
-  return kept ? shape.keep_scale : 0.0f;
+  const bool kept = kept_key(seed_of(shape.dropout), shape.dropout.threshold, head, query, position);
+  return kept ? shape.dropout.keep_scale : 0.0f;
 }
 
 // What a query attends to.

@@ -53,15 +53,14 @@ def test_logits_have_a_row_per_token_and_a_column_per_id(kind: str, make_batch: 
 @KINDS
 def test_rows_are_the_rows_of_all_logits(kind: str, make_batch: MakeBatch) -> None:
     model, batch = make_model(kind), make_batch(LENGTHS, VOCAB)
-    rows = torch.tensor([0, 4, 5, 9, 17, 18])  # none of the second sentence, one of one token
+    rows = torch.tensor([0, 4, 5, 9, 17, 18, 18])  # none of the second sentence, one of one token, one row twice
     torch.testing.assert_close(logits_of(model, batch, rows), logits_of(model, batch)[rows])
 
 
 @KINDS
-@pytest.mark.parametrize("rows", [[3, 1], [2, 2]], ids=["descending", "repeated"])
-def test_rows_out_of_order_are_refused(kind: str, rows: list[int], make_batch: MakeBatch) -> None:
-    with pytest.raises(ValueError, match="strictly ascending"):
-        logits_of(make_model(kind), make_batch(LENGTHS, VOCAB), torch.tensor(rows))
+def test_rows_out_of_order_are_refused(kind: str, make_batch: MakeBatch) -> None:
+    with pytest.raises(ValueError, match="rows must be ascending"):
+        logits_of(make_model(kind), make_batch(LENGTHS, VOCAB), torch.tensor([3, 1]))
 
 
 @KINDS
@@ -223,9 +222,9 @@ def test_every_place_drops_by_a_seed_of_its_own(
     def spy_on(name: str) -> None:
         real = getattr(ops, name)
 
-        def spy(*args: Tensor, dropout_seed: int | None = None, **options: object) -> object:
+        def spy(*args: Tensor, dropout_seed: Tensor | None = None, **options: object) -> object:
             if options.get("dropout_p"):
-                seeds[name].append(dropout_seed)
+                seeds[name].append(int(dropout_seed))
             return real(*args, dropout_seed=dropout_seed, **options)
 
         monkeypatch.setattr(ops, name, spy)

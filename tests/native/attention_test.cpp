@@ -68,7 +68,7 @@ void run() {
   shape.cu_seqlens_q = shape.cu_seqlens_k = starts, shape.max_seqlen_q = shape.max_seqlen_k = 70;
   shape.rows_q = shape.rows_k = kRows;
   shape.q = q.input(), shape.k = k.input(), shape.v = v.input();
-  shape.scale = 1.0f, shape.keep_scale = 1.0f;
+  shape.scale = 1.0f, shape.dropout.keep_scale = 1.0f;
   params.out = out.data.data(), params.lse = lse.data(), params.lse_stride = kRows;
   using Kernel = AttentionForwardKernel<Half, kWidth, false>;
   launch<Kernel>((kRows + kOwnRows - 1) / kOwnRows, kHeads, Kernel::kSharedBytes, nullptr, params);

@@ -312,8 +312,8 @@ void check_attention(const KernelTable& table, const Packed& packed, int64_t wid
   }
   shape.q = {q.data, q.stride, width}, shape.k = {k.data, k.stride, width}, shape.v = {v.data, v.stride, width};
   shape.causal = causal, shape.scale = 0.25f;
-  shape.dropout_threshold = static_cast<uint64_t>(dropout * 0x1p32), shape.dropout_seed = 0x123456789abcdef;
-  shape.keep_scale = static_cast<float>(1.0 / (1.0 - static_cast<double>(shape.dropout_threshold) * 0x1p-32));
+  shape.dropout.threshold = static_cast<uint64_t>(dropout * 0x1p32), shape.dropout.seed = 0x123456789abcdef;
+  shape.dropout.keep_scale = static_cast<float>(1.0 / (1.0 - static_cast<double>(shape.dropout.threshold) * 0x1p-32));
   const AttentionForward forward{shape, out.data, lse.data(), rows_q};
   for_heads(deal, table.attention_forward[kType<T>], table.attention_forward_scratch(shape), forward);
   const AttentionBackward backward{shape,
@@ -335,9 +335,9 @@ void check_attention(const KernelTable& table, const Packed& packed, int64_t wid
         };
       };
       const auto keep = [&](int64_t i, int64_t j) {
-        const uint32_t word = dropout_word(shape.dropout_seed, static_cast<uint32_t>(j),
+        const uint32_t word = dropout_word(shape.dropout.seed, static_cast<uint32_t>(j),
                                            static_cast<uint32_t>(first_q + i), static_cast<uint32_t>(h));
-        return word >= shape.dropout_threshold ? static_cast<double>(shape.keep_scale) : 0.0;
+        return word >= shape.dropout.threshold ? static_cast<double>(shape.dropout.keep_scale) : 0.0;
       };
       const ExactHead exact(packed.cu_q[b + 1] - first_q, packed.cu_k[b + 1] - first_k, width, causal, shape.scale,
                             at(q, first_q), at(k, first_k), at(v, first_k), at(g, first_q), keep);
@@ -388,7 +388,7 @@ void check_layer_norm(const KernelTable& table, int64_t n, bool with_branch, boo
   const int64_t rows = kNormBlock + 3;  // two blocks of weight gradients
   const double eps = 2 * kEps[kType<R> > kType<T> ? kType<R> : kType<T>], loose = 2 * kEps[kType<T>];
   constexpr float kNormEps = 0.5f;  // large: rows of one column are divided by it
-  const Dropout dropout{dropped ? 0x40000000u : 0u, 4.0f / 3.0f, 0x123456789abcdef0u};
+  const Dropout dropout{dropped ? 0x40000000u : 0u, 4.0f / 3.0f, 0x123456789abcdef0u, nullptr};
   Matrix<R> residual(rows, n, n + 3), x(rows, n, n), grad_x(rows, n, n + 1), grad_residual(rows, n, n);
   Matrix<R> weight(1, n, n), bias(1, n, n), grad_weight(1, n, n), grad_bias(1, n, n);
   Matrix<T> branch(rows, n, n + 2), y(rows, n, n), grad_y(rows, n, n + 5), grad_branch(rows, n, n);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cuda/cross_entropy.cuh"
+#include "kernels/cuda/layer_norm.cuh"
 #include "kernels/cuda/softmax.cuh"
 
 namespace fastlm::cuda {
@@ -117,6 +118,88 @@ void check_cross_entropy(int64_t cols) {
   }
 }
 
+// x = residual + branch, its norm, and their gradients where y's gradient is the residual and x's the branch. Dropout of
+// threshold 1 drops next to nothing: its words are checked against the reference's (tests/ops).
+template <class Team, bool kHeld>
+void check_layer_norm(int64_t cols) {
+  Matrix residual = inputs(cols), branch(cols, cols), x(cols, cols), y(cols, cols), grad_x(cols, cols);
+  Matrix grad_residual(cols, cols), grad_branch(cols, cols);
+  std::vector<float> weight(cols), bias(cols), sums(2 * cols), grad_weight(cols), grad_bias(cols);
+  float mean[kRows], rstd[kRows];
+  for (int64_t i = 0; i < cols; ++i) {
+    weight[i] = static_cast<float>(i % 5) / 4, bias[i] = static_cast<float>(i % 3) / 2;
+    for (int64_t r = 0; r < kRows; ++r) {
+      branch.at(r, i) = static_cast<float>((r * 7 + i * 5) % 32) / 16;
+      grad_x.at(r, i) = static_cast<float>((r * 3 + i * 11) % 16) / 8;
+    }
+  }
+  const Dropout dropout{1, 1.0f, 3, nullptr};
+  const auto vector = [&](Regions& regions, const char* name, std::vector<float>& data, bool writable) {
+    regions.add({name, data.data(), 4, {static_cast<int64_t>(data.size())}, {1}, writable}, writable);
+  };
+  Regions regions;
+  residual.add_to(regions, "residual", false);
+  branch.add_to(regions, "branch", false);
+  x.add_to(regions, "x", true);
+  y.add_to(regions, "y", true);
+  vector(regions, "weight", weight, false);
+  vector(regions, "bias", bias, false);
+  regions.add({"mean", mean, 4, {kRows}, {1}, true}, true);
+  regions.add({"rstd", rstd, 4, {kRows}, {1}, true}, true);
+  LayerNormForward forward{};
+  forward.rows = kRows, forward.cols = cols, forward.dropout = dropout, forward.eps = 1e-5f;
+  forward.residual = residual.data.data(), forward.residual_rows = residual.layout();
+  forward.branch = branch.data.data(), forward.branch_rows = branch.layout();
+  forward.weight = weight.data(), forward.bias = bias.data();
+  forward.x = x.data.data(), forward.y = y.data.data(), forward.mean = mean, forward.rstd = rstd;
+  launch<LayerNormForwardKernel<float, float, Team, kHeld>>(blocks_for<Team>(kRows), 1, Team::kSharedBytes, nullptr,
+                                                            forward);
+  grad_x.add_to(regions, "grad_x", false);
+  grad_residual.add_to(regions, "grad_residual", true);
+  grad_branch.add_to(regions, "grad_branch", true);
+  vector(regions, "sums", sums, true);
+  vector(regions, "grad_weight", grad_weight, true);
+  vector(regions, "grad_bias", grad_bias, true);
+  LayerNormBackward backward{};
+  backward.rows = kRows, backward.cols = cols, backward.dropout = dropout;
+  backward.grad_y = residual.data.data(), backward.grad_y_rows = residual.layout();
+  backward.grad_x = grad_x.data.data(), backward.grad_x_rows = grad_x.layout();
+  backward.x = x.data.data(), backward.x_rows = x.layout(), backward.weight = weight.data();
+  backward.mean = mean, backward.rstd = rstd, backward.sums = sums.data();
+  backward.grad_residual = grad_residual.data.data(), backward.grad_branch = grad_branch.data.data();
+  using Kernel = LayerNormBackwardKernel<float, float, Team, kHeld>;
+  launch<Kernel>(1, 1, Kernel::Sums::shared_bytes(cols), nullptr, backward);
+  const LayerNormSums totals{1, cols, sums.data(), grad_weight.data(), grad_bias.data()};
+  launch<LayerNormSumsKernel<float>>((cols + 31) / 32, 2, LayerNormSumsKernel<float>::kSharedBytes, nullptr, totals);
+
+  const auto n = static_cast<double>(cols);
+  std::vector<double> weight_sums(cols), bias_sums(cols);
+  for (int64_t r = 0; r < kRows; ++r) {
+    const auto sum = [&](int64_t i) { return double{residual.at(r, i)} + branch.at(r, i); };
+    double exact_mean = 0, variance = 0, g_mean = 0, along = 0;
+    for (int64_t i = 0; i < cols; ++i) exact_mean += sum(i) / n;
+    for (int64_t i = 0; i < cols; ++i) variance += (sum(i) - exact_mean) * (sum(i) - exact_mean) / n;
+    const double exact_rstd = 1 / std::sqrt(variance + forward.eps);
+    const auto normalised = [&](int64_t i) { return (sum(i) - exact_mean) * exact_rstd; };
+    for (int64_t i = 0; i < cols; ++i) {
+      g_mean += double{weight[i]} * residual.at(r, i) / n;
+      along += double{weight[i]} * residual.at(r, i) * normalised(i) / n;
+      weight_sums[i] += residual.at(r, i) * normalised(i), bias_sums[i] += residual.at(r, i);
+    }
+    for (int64_t i = 0; i < cols; ++i) {
+      const double slope = double{weight[i]} * residual.at(r, i) - g_mean - normalised(i) * along;
+      require(x.at(r, i), sum(i), "sum", r, i);
+      require(y.at(r, i), normalised(i) * weight[i] + bias[i], "norm", r, i);
+      require(grad_residual.at(r, i), slope * exact_rstd + grad_x.at(r, i), "norm's gradient", r, i);
+      require(grad_branch.at(r, i), slope * exact_rstd + grad_x.at(r, i), "branch's gradient", r, i);
+    }
+  }
+  for (int64_t i = 0; i < cols; ++i) {
+    require(grad_weight[i], weight_sums[i], "weight's gradient", 0, i);
+    require(grad_bias[i], bias_sums[i], "bias's gradient", 0, i);
+  }
+}
+
 }  // namespace
 }  // namespace fastlm::cuda
 
@@ -127,6 +210,9 @@ int main() {
     check_softmax<Block<128>, 4>(600);
     check_cross_entropy<Warp>(70);
     check_cross_entropy<Block<512>>(600);
+    check_layer_norm<Warp, true>(70);
+    check_layer_norm<Block<64>, true>(600);
+    check_layer_norm<Block<64>, false>(1100);
   } catch (const lockstep::Fault& fault) {
     std::puts(fault.what());
   }

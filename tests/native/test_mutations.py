@@ -120,6 +120,48 @@ MUTATIONS = {
         "write(Global<T>(p.logits) + row * p.row_stride, i, share.n, out);",
         r"CrossEntropyBackwardKernel.*: an input: writes 16 bytes at 0 of logits",
     ),
+    "norm_row_behind_the_last": Mutation(
+        "layer_norm.cuh",
+        "first + kNormSlice < p.rows ? first + kNormSlice : p.rows",
+        "first + kNormSlice",
+        r"LayerNormBackwardKernel.*: out of bounds: reads \d+ bytes at \d+ of (mean|rstd|x|residual)",
+    ),
+    "norm_sums_without_a_barrier": Mutation(
+        "layer_norm.cuh",
+        "      barrier();\n      for (int column = thread_index()",
+        "      for (int column = thread_index()",
+        r"LayerNormBackwardKernel.*: never written: reads shared bytes",
+    ),
+    "norm_sums_of_two_warps_together": Mutation(
+        "layer_norm.cuh",
+        "shared + (Team::row() * 2 * n + column)",
+        "shared + (Team::row() / 2 * 2 * n + column)",
+        r"LayerNormBackwardKernel.*: race: writes shared bytes",
+    ),
+    "norm_quads_exchanged": Mutation(
+        "layer_norm.cuh",
+        "return e / 4 * 16 + e % 4;",
+        "return e / 4 * 4 + e % 4;",
+        r"LayerNormForwardKernel.*: race: writes 16 bytes",
+    ),
+    "norm_counts_what_is_behind_the_row": Mutation(
+        "layer_norm.cuh",
+        "const float centred = i + Unit::column(e) < n ? x.x[e] - mean : 0.0f;",
+        "const float centred = x.x[e] - mean;",
+        r"wrong: norm \(0, 0\)",
+    ),
+    "norm_slices_added_too_early": Mutation(
+        "layer_norm.cuh",
+        "    barrier();\n    if (warp_index() != 0",
+        "    if (warp_index() != 0",
+        r"LayerNormSumsKernel.*: never written: reads shared bytes",
+    ),
+    "norm_gradient_without_the_sum's": Mutation(
+        "layer_norm.cuh",
+        "const float along_mean = team.reduce(along_sum, Add{})",
+        "const float along_mean = 0.0f * team.reduce(along_sum, Add{})",
+        r"wrong: norm's gradient",
+    ),
     "copy_not_waited_for": Mutation(
         "attention_tile.cuh",
         "    wait_for_copies<0>();\n    barrier();",

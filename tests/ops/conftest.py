@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from fastlm import ops
 from fastlm.ops import _backend
 from tests.native.lockstep import COMPILER, ROOT, build_library
 
@@ -35,6 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     on_gpus = (ROOT / "csrc" / "cuda" / f"{op_of(metafunc.module)}.cpp").exists()
     families = ["native", "reference", *(["lockstep"] if on_gpus and DEVICE == "cpu" else [])]
+    if op_of(metafunc.module) in triton_ops():
+        families.append("triton")
     metafunc.parametrize("family", families, indirect=True)
 
 
@@ -43,7 +46,13 @@ def lockstep_ops() -> tuple[str, ...]:
     """The ops whose CUDA kernels ``backend="lockstep"`` now runs."""
     if shutil.which(COMPILER[0]) is None:
         pytest.skip(f"no C++ compiler ({COMPILER[0]}) to build the CUDA kernels with")
-    return _backend.add_family("lockstep", build_library())
+    _backend.add_family("lockstep", lambda _: torch.ops.load_library(str(build_library())))
+    return tuple(op for op in ops.explain() if _backend.why_not(op, "lockstep", DEVICE) is None)
+
+
+def triton_ops() -> list[str]:
+    """The ops that have Triton kernels."""
+    return sorted({path.stem for path in (ROOT / "kernels" / "triton").glob("*.py")} & ops.explain().keys())
 
 
 @pytest.fixture
@@ -53,6 +62,8 @@ def family(request: pytest.FixtureRequest) -> str:
         skip_without_native(op_of(request.module))
     if request.param == "lockstep":
         request.getfixturevalue("lockstep_ops")
+    if request.param == "triton" and (reason := _backend.why_not(op_of(request.module), "triton", DEVICE)):
+        pytest.skip(reason)
     return str(request.param)
 
 

@@ -22,7 +22,7 @@ OPS = ["adam", "attention", "cross_entropy", "layer_norm", "linear_cross_entropy
 @pytest.fixture
 def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a build without a compiler: nothing is registered for the CPU."""
-    monkeypatch.setattr(_backend, "_native_fault", "the C++ ops are not built")
+    monkeypatch.setitem(_backend._faults, "native", "the C++ ops are not built")
     monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: False)
     monkeypatch.setattr(_backend, "_reported", set())
 
@@ -45,7 +45,7 @@ def test_a_named_backend_that_cannot_run_raises_with_the_reason() -> None:
         ops.softmax(x, backend="native")
     with ops.use_backend("native"), pytest.raises(ValueError, match=r"\(from use_backend\)"):
         ops.softmax(x)
-    with pytest.raises(ValueError, match=r"'triton' .* (Triton is not installed|no triton kernels of softmax)"):
+    with pytest.raises(ValueError, match=r"'triton' .* Triton is not installed|no triton kernels of softmax"):
         ops.softmax(x, backend="triton")
 
 
@@ -138,7 +138,7 @@ def test_a_typing_error_in_the_environment_is_refused(monkeypatch: pytest.Monkey
 
 def test_a_library_that_does_not_load_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(_backend, "__file__", str(tmp_path / "ops" / "_backend.py"))
-    monkeypatch.setattr(_backend, "_native_fault", None)
+    monkeypatch.setattr(_backend, "_faults", {})
     _backend.load_native()
     assert "not built" in ops.native_fault()
     (tmp_path / "_C.abi3.so").write_bytes(b"no library")

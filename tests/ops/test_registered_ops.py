@@ -49,7 +49,7 @@ def test_a_registered_kernel_is_picked() -> None:
 def attention_arguments() -> tuple:
     q, k, v = fused_qkv(9, 2, 16, torch.float32)  # strided: views of one tensor
     cu = torch.tensor([0, 4, 9], dtype=torch.int32)
-    return (q, k, v), (cu, cu, 5, 5, True, 0.25, 0.1, 3)
+    return (q, k, v), (cu, cu, 5, 5, True, 0.25, 0.1, torch.tensor(3))
 
 
 @pytest.mark.native("attention")
@@ -97,14 +97,14 @@ def test_opcheck_of_cross_entropy(make) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("make", PERMUTED.values(), ids=PERMUTED)
 def test_opcheck_of_layer_norm(make, dtype: torch.dtype, dropout_p: float) -> None:
-    residual, weight, bias = make(), torch.randn(8), torch.randn(8)
+    residual, weight, bias, seed = make(), torch.randn(8), torch.randn(8), torch.tensor(7)
     for branch in (None, make().to(dtype)):
-        arguments = (residual, branch, weight, bias, 1e-5, dropout_p, 7, dtype)
+        arguments = (residual, branch, weight, bias, 1e-5, dropout_p, seed, dtype)
         torch.library.opcheck(torch.ops.fastlm.layer_norm_forward.default, arguments)
         _, x, mean, rstd = torch.ops.fastlm.layer_norm_forward(*arguments)
         for grad_x in (None, make()):
             x = residual if branch is None else x
-            backward = (make().to(dtype), grad_x, x, weight, mean, rstd, dropout_p, 7, branch is not None)
+            backward = (make().to(dtype), grad_x, x, weight, mean, rstd, dropout_p, seed, branch is not None)
             torch.library.opcheck(torch.ops.fastlm.layer_norm_backward.default, backward)
 
 

@@ -17,9 +17,10 @@
 //   wait_for_copies<N>()           waits until all but the last N groups have arrived, for the calling thread alone
 //   copy_async_or_zero<N>(shared, global, present)     16 bytes, zeros where not present: the pointer is not read then
 //   mma<T>(c, a, b)                c (16 x 8 fp32) += a (16 x 16) b (16 x 8) in fragments of mma.sync.m16n8k16
-//   load_matrices<transposed>(out, row)                ldmatrix.x4: lane 8 i + r brings the address of row r of matrix
-//   i to_float(x) from_float<T>(x)   conversions, to nearest even exp2(x) maximum(a, b) fused(a, b, c) log(x)
-//   multiply_high(a, b)   maximum drops NaN, exp2 may flush denormals
+//   load_matrices<transposed>(out, row)                ldmatrix.x4: lane 8 i + r brings the address of row r of
+//                                  matrix i
+//   to_float(x) from_float<T>(x)   conversions, to nearest even
+//   exp2(x) log(x) sqrt(x) maximum(a, b) fused(a, b, c) multiply_high(a, b)   maximum drops NaN, exp2 may flush denormals
 #pragma once
 
 #ifdef __CUDACC__

@@ -20,8 +20,7 @@ namespace fastlm::cuda {
 
 inline constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
-// ---- words and vectors
-// ------------------------------------------------------------------------------------------------
+// ---- words and vectors ----------------------------------------------------------------------------------------------
 FASTLM_DEVICE uint32_t word_of(float x) { return __float_as_uint(x); }
 FASTLM_DEVICE uint32_t word_of(int x) { return static_cast<uint32_t>(x); }
 template <class T>
@@ -37,8 +36,7 @@ FASTLM_DEVICE void forget_word(uint32_t& word) { asm volatile("" : "+r"(word)); 
 
 namespace fastlm::cuda {
 
-// ---- where a thread is
-// -----------------------------------------------------------------------------------------------
+// ---- where a thread is ----------------------------------------------------------------------------------------------
 FASTLM_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 FASTLM_DEVICE int lane_index() { return static_cast<int>(threadIdx.x % 32); }
 FASTLM_DEVICE int warp_index() { return static_cast<int>(threadIdx.x / 32); }
@@ -46,8 +44,7 @@ FASTLM_DEVICE int64_t block_x() { return blockIdx.x; }
 FASTLM_DEVICE int64_t block_y() { return blockIdx.y; }
 FASTLM_DEVICE int64_t grid_x() { return gridDim.x; }
 
-// ---- barriers and exchange
-// -------------------------------------------------------------------------------------------
+// ---- barriers and exchange ------------------------------------------------------------------------------------------
 FASTLM_DEVICE void barrier() { __syncthreads(); }
 FASTLM_DEVICE void warp_barrier() { __syncwarp(); }
 template <class T>
@@ -60,8 +57,7 @@ FASTLM_DEVICE T shuffle_xor(T value, int mask) {
 }
 FASTLM_DEVICE bool any_lane(bool value) { return __any_sync(kAllLanes, value) != 0; }
 
-// ---- pointers
-// --------------------------------------------------------------------------------------------------------
+// ---- pointers -------------------------------------------------------------------------------------------------------
 template <class T>
 using Global = T*;
 template <class T>
@@ -76,8 +72,7 @@ FASTLM_DEVICE Shared<T> shared_memory(int64_t offset) {
   return reinterpret_cast<T*>(memory + offset);
 }
 
-// ---- loads and stores
-// ------------------------------------------------------------------------------------------------
+// ---- loads and stores -----------------------------------------------------------------------------------------------
 template <class T>
 FASTLM_DEVICE std::remove_const_t<T> load(T* p) {
   return *p;
@@ -121,8 +116,7 @@ FASTLM_DEVICE void store_vector(T* p, const Vector<T, N>& value) {
   }
 }
 
-// ---- asynchronous copies
-// ---------------------------------------------------------------------------------------------
+// ---- asynchronous copies --------------------------------------------------------------------------------------------
 FASTLM_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 template <int N, class T, class U>
@@ -148,8 +142,7 @@ FASTLM_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// ---- tensor cores
-// ----------------------------------------------------------------------------------------------------
+// ---- tensor cores ---------------------------------------------------------------------------------------------------
 template <class T>
 FASTLM_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   static_assert(std::is_same_v<T, BFloat16> || std::is_same_v<T, Half>);
@@ -180,8 +173,7 @@ FASTLM_DEVICE void load_matrices(uint32_t (&out)[4], T* row) {
   }
 }
 
-// ---- numbers
-// ---------------------------------------------------------------------------------------------------------
+// ---- numbers --------------------------------------------------------------------------------------------------------
 FASTLM_DEVICE float to_float(float x) { return x; }
 FASTLM_DEVICE float to_float(BFloat16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
 FASTLM_DEVICE float to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
@@ -206,12 +198,12 @@ FASTLM_DEVICE float exp2(float x) {
 FASTLM_DEVICE float exp(float x) { return expf(x); }
 FASTLM_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
 FASTLM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FASTLM_DEVICE float sqrt(float x) { return __fsqrt_rn(x); }
 FASTLM_DEVICE float log(float x) { return logf(x); }
 FASTLM_DEVICE double log(double x) { return ::log(x); }
 FASTLM_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 
-// ---- launches
-// --------------------------------------------------------------------------------------------------------
+// ---- launches -------------------------------------------------------------------------------------------------------
 using Stream = void*;  // a cudaStream_t, for callers that do not include CUDA's headers
 
 // How many blocks of a kernel a multiprocessor must be able to run at once, which bounds their registers.

@@ -5,6 +5,11 @@
 
 namespace fastlm::cuda {
 
+FASTLM_DEVICE uint64_t seed_of(const Dropout& dropout) {
+  if (dropout.seed_on_device == nullptr) return dropout.seed;
+  return static_cast<uint64_t>(load(Global<const int64_t>(dropout.seed_on_device)));
+}
+
 struct PhiloxWords {
   uint32_t words[4];
 };
@@ -25,12 +30,18 @@ FASTLM_DEVICE PhiloxWords philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t
   return {{c0, c1, c2, c3}};
 }
 
-// ---- attention's dropout
-// --------------------------------------------------------------------------------------------- The words of four keys,
-// from a position that 4 divides.
+// ---- attention's dropout --------------------------------------------------------------------------------------------
+// The words of four keys, from a position that 4 divides.
 FASTLM_DEVICE PhiloxWords key_words(uint64_t seed, int head, int query, int position) {
   return philox(static_cast<uint32_t>(position) / 4, static_cast<uint32_t>(query), static_cast<uint32_t>(head), 0,
                 seed);
+}
+
+// ---- dropout of hidden states ---------------------------------------------------------------------------------------
+// Word w decides column `column + 16 w` of a row; column % 64 is below 16.
+FASTLM_DEVICE PhiloxWords column_words(uint64_t seed, int64_t row, int column) {
+  const auto counter = static_cast<uint32_t>(column / 64 * 16 + column % 64);
+  return philox(counter, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32), 1, seed);
 }
 
 // Word i, without an index into registers.

@@ -293,6 +293,7 @@ inline float exp2(float x) { return std::exp2(x); }
 inline float exp(float x) { return std::exp(x); }
 inline float maximum(float a, float b) { return std::fmax(a, b); }
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline float sqrt(float x) { return std::sqrt(x); }
 inline float log(float x) { return std::log(x); }
 inline double log(double x) { return std::log(x); }
 inline uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
