@@ -367,8 +367,8 @@ def layer_norm(bench: Bench) -> None:
 
     few = [x[:99] if x.dim() == 2 else x for x in (branch, residual, *vectors)]
     verify = partial(check_against_fp64, undropped(None), undropped("reference"), few, names="y,x b r weight bias")
-    # fp32 is four bytes, bf16 two: branch, residual, sum and norm; gradients of norm, sum, residual, branch, and the sum.
-    each = {"forward": 2.0 + 4 + 4 + 2, "backward": 2.0 + 4 + 4 + 2 + 4}
+    # Branch, residual, sum and norm; gradients of norm and sum, the sum, gradients of branch and residual.
+    each = {"forward": 2.0 + 4 + 4 + 2, "backward": 2.0 + 4 + 4 + 2 + 4}  # bytes
     for direction, count in each.items():
         work = f"dropout, sum and norm, {direction}"
         needs = {"bytes": count * residual.numel(), "flops": 0.0}
@@ -402,7 +402,9 @@ def step(bench: Bench) -> None:
         work = f"{kind} step, {tokens:,} tokens"
 
         def measured(kind: str = kind, compiled: bool = compiled, needs: Any = needs, batch: Any = batch) -> Any:
-            run = steps.fastlm_step(size, kind, [batch.to(bench.device)], torch.bfloat16, bench.device, compiled)
+            run = steps.fastlm_step(
+                size, kind, [batch.to(torch.device(bench.device))], torch.bfloat16, bench.device, compiled
+            )
             assert run().isfinite()
             seconds = bench.clock(lambda: run())
             return {**needs, **seconds, "tokens_per_second": len(batch.tokens) / seconds["seconds"]}

@@ -38,9 +38,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& resi
   device.writes("y", call.y);
   device.writes("mean", call.mean);
   device.writes("rstd", call.rstd);
-  by_dtypes(call.dtype, call.y_dtype, [&](auto r, auto t) {
-    cuda::layer_norm_forward<decltype(r), decltype(t)>(call.params, device.stream());
-  });
+  by_dtypes(call.dtype, call.y_dtype,
+            [&](auto r, auto t) { cuda::layer_norm_forward<decltype(r), decltype(t)>(call.params, device.stream()); });
   return call.outputs();
 }
 

@@ -44,8 +44,9 @@ class Capacity:
 
 
 def _round_up(count: int) -> int:
+    count = max(count, 1)
     step = max(SMALLEST, (1 << count.bit_length() - 1) // CAPACITIES)
-    return max(count + -count % step, step)
+    return count + -count % step
 
 
 def padded(batch: Batch, capacity: Capacity, longest: int) -> Batch:
@@ -103,15 +104,18 @@ class _Recorded:
     """A graph with the memory that it reads."""
 
     def __init__(self, batch: Batch, scale: Tensor, seed: Tensor) -> None:
-        self.tensors = {**_tensors(batch), "scale": scale, "seed": seed}
-        self.batch = dataclasses.replace(batch, **{name: self.tensors[name] for name in _tensors(batch)})
-        self.scale, self.seed = scale, seed
+        own: dict[str, Any] = {name: tensor.clone() for name, tensor in _tensors(batch).items()}
+        self.batch = dataclasses.replace(batch, **own)
+        self.scale, self.seed = scale.clone(), seed.clone()
         self.replay: Work | None = None
 
     def fill(self, batch: Batch, scale: Tensor, seed: Tensor) -> None:
         """Brings the next batch, behind what is queued."""
-        for name, tensor in {**_tensors(batch), "scale": scale, "seed": seed}.items():
-            self.tensors[name].copy_(tensor, non_blocking=True)
+        own = _tensors(self.batch)
+        for name, tensor in _tensors(batch).items():
+            own[name].copy_(tensor)
+        self.scale.copy_(scale)
+        self.seed.copy_(seed)
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
@@ -159,7 +163,7 @@ class Graphs:
         drawn = to_device(seed, self.device)
         recorded = self._recorded.get(capacity)
         if recorded is None:
-            recorded = self._recorded[capacity] = _Recorded(_copies(given), factor.clone(), drawn.clone())
+            recorded = self._recorded[capacity] = _Recorded(given, factor, drawn)
             recorded.replay = self._record(recorded)
         recorded.fill(given, factor, drawn)
         assert recorded.replay is not None
@@ -179,8 +183,3 @@ class Graphs:
         # The warm-up has added to them.
         torch._foreach_copy_([p.grad for p in self.parameters if p.grad is not None], kept)
         return replay
-
-
-def _copies(batch: Batch) -> Batch:
-    changes: dict[str, Any] = {name: tensor.clone() for name, tensor in _tensors(batch).items()}
-    return dataclasses.replace(batch, **changes)

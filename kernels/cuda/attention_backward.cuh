@@ -197,7 +197,8 @@ struct KeyGradient {
     if ((kKeysToo && any_unfinite(rows.grad_k)) || (kValuesToo && any_unfinite(rows.grad_v))) {
       recompute(p, head, keys, values, spans, own_row, first_key);
     } else {
-      const float k_factor[2] = {shape.scale, shape.scale}, v_factor[2] = {shape.dropout.keep_scale, shape.dropout.keep_scale};
+      const float k_factor[2] = {shape.scale, shape.scale},
+                  v_factor[2] = {shape.dropout.keep_scale, shape.dropout.keep_scale};
       if constexpr (kKeysToo) put_sums<T, kWidth>(rows.grad_k, k_factor, keys, own_row);
       if constexpr (kValuesToo) put_sums<T, kWidth>(rows.grad_v, v_factor, values, own_row);
     }

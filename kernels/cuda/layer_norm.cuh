@@ -84,7 +84,7 @@ void choose_unit_team(int64_t columns, Choice choice) {
   if (columns <= 32 * kUnit) return choice(Warp{}, std::true_type{});
   if (columns <= 64 * kUnit) return choice(Block<64>{}, std::true_type{});
   if (columns <= 128 * kUnit) return choice(Block<128>{}, std::true_type{});
-  if (columns <= 512 * kUnit) return choice(Block<512>{}, std::true_type{});
+  if (columns <= 256 * kUnit) return choice(Block<256>{}, std::true_type{});
   choice(Block<512>{}, std::false_type{});
 }
 
@@ -314,8 +314,7 @@ struct LayerNormBackwardKernel {
       const Parts parts = kHeld ? held : read_parts(i);
       const Unit weight = read_unit(weights, i, n);
       Unit grad;
-      if (p.grad_x != nullptr)
-        grad = read_unit(Global<const R>(p.grad_x) + row_offset(p.grad_x_rows, row), i, n);
+      if (p.grad_x != nullptr) grad = read_unit(Global<const R>(p.grad_x) + row_offset(p.grad_x_rows, row), i, n);
       FASTLM_UNROLL
       for (int e = 0; e < kUnit; ++e) {
         const float g = parts.grad_y.x[e] * weight.x[e];

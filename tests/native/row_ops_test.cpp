@@ -118,8 +118,8 @@ void check_cross_entropy(int64_t cols) {
   }
 }
 
-// x = residual + branch, its norm, and their gradients where y's gradient is the residual and x's the branch. Dropout of
-// threshold 1 drops next to nothing: its words are checked against the reference's (tests/ops).
+// x = residual + branch, its norm, and their gradients where y's gradient is the residual and x's the branch. Dropout
+// of threshold 1 drops next to nothing: its words are checked against the reference's (tests/ops).
 template <class Team, bool kHeld>
 void check_layer_norm(int64_t cols) {
   Matrix residual = inputs(cols), branch(cols, cols), x(cols, cols), y(cols, cols), grad_x(cols, cols);
@@ -127,7 +127,7 @@ void check_layer_norm(int64_t cols) {
   std::vector<float> weight(cols), bias(cols), sums(2 * cols), grad_weight(cols), grad_bias(cols);
   float mean[kRows], rstd[kRows];
   for (int64_t i = 0; i < cols; ++i) {
-    weight[i] = static_cast<float>(i % 5) / 4, bias[i] = static_cast<float>(i % 3) / 2;
+    weight[i] = static_cast<float>(i % 5 + 1) / 4, bias[i] = static_cast<float>(i % 3) / 2;
     for (int64_t r = 0; r < kRows; ++r) {
       branch.at(r, i) = static_cast<float>((r * 7 + i * 5) % 32) / 16;
       grad_x.at(r, i) = static_cast<float>((r * 3 + i * 11) % 16) / 8;

@@ -1,4 +1,4 @@
-"""``python -m tests.native.triton_resources``: what every shipped Triton kernel takes of a GPU, to ``triton_resources.txt``.
+"""``python -m tests.native.triton_resources``: what shipped Triton kernels take of a GPU, to ``triton_resources.txt``.
 
 Compiled ahead of time, which needs no GPU: ptxas and cuobjdump are in Triton's wheel. A stack means spilled registers.
 """

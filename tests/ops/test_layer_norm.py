@@ -19,12 +19,12 @@ SHAPES = {
     "dropout_block_plus_one": (7, 65),
     "odd": (65, 101),
     "several_row_blocks": (200, 48),
-    # What a warp, and blocks of 64, 128 and 512 threads hold on a GPU, and what none does.
+    # What a warp, and blocks of 64, 128 and 256 threads hold on a GPU, and what none does.
     "a_warp's": (33, 512),
     "of_64_threads": (3, 600),
     "of_128_threads": (3, 1100),
-    "of_512_threads": (3, 2052),
-    "held_by_none": (2, 8200),
+    "of_256_threads": (3, 2052),
+    "held_by_none": (2, 8500),
 }
 
 

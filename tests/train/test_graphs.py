@@ -13,7 +13,7 @@ from fastlm.errors import ConfigError
 from fastlm.train import plan
 from fastlm.train.config import RunConfig
 from fastlm.train.distributed import World
-from fastlm.train.graphs import CAPACITIES, IGNORED, Capacity, Graphs, _round_up, padded
+from fastlm.train.graphs import CAPACITIES, IGNORED, SMALLEST, Capacity, Graphs, _round_up, padded
 from fastlm.train.step import Stepper
 from tests.train.test_step import gradients, make
 
@@ -51,8 +51,6 @@ def test_padded_steps_are_the_steps(make_config: MakeConfig, model: str, accumul
         assert found.sums == pytest.approx(expected.sums, rel=1e-5)
         assert found.norm == pytest.approx(expected.norm, rel=1e-5)
         torch.testing.assert_close(gradients(graphed), gradients(plain), rtol=1e-4, atol=1e-6)
-    for ours, theirs in zip(graphed.parameters, plain.parameters, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
     assert recorder.recorded < 5 * accumulate  # some were replayed
 
 
@@ -66,7 +64,7 @@ def test_an_empty_batch_takes_part(make_config: MakeConfig) -> None:
 
 def test_capacities_are_few_and_never_too_small() -> None:
     rounded = [_round_up(count) for count in range(1 << 14)]
-    assert all(count <= size <= max(count * (1 + 1 / CAPACITIES), 64) for count, size in enumerate(rounded))
+    assert all(count <= size <= count + max(SMALLEST, count / CAPACITIES) for count, size in enumerate(rounded))
     assert all(len({size for size in rounded if low < size <= 2 * low}) <= CAPACITIES for low in (512, 2048, 8192))
 
 

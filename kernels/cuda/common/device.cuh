@@ -20,7 +20,8 @@
 //   load_matrices<transposed>(out, row)                ldmatrix.x4: lane 8 i + r brings the address of row r of
 //                                  matrix i
 //   to_float(x) from_float<T>(x)   conversions, to nearest even
-//   exp2(x) log(x) sqrt(x) maximum(a, b) fused(a, b, c) multiply_high(a, b)   maximum drops NaN, exp2 may flush denormals
+//   exp2(x) log(x) sqrt(x) maximum(a, b) fused(a, b, c) multiply_high(a, b)   maximum drops NaN, exp2 may flush
+//   denormals
 #pragma once
 
 #ifdef __CUDACC__
