@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.gpu.cases import Case, available, run, same_bits
 from benchmarks.gpu.records import Records
 from fastlm import ops
+from fastlm.ops import _backend
 from fastlm.testing import assert_within_budget
 
 REPEATS, ROUNDS = 100, 20
@@ -177,12 +178,12 @@ CHECKS: dict[str, Callable[[Case], None]] = {
 
 def check(name: str, records: Records, device: str = "cuda") -> int:
     """All cases, or all of OFFSETS, each for itself; how many failed."""
-    every = list(available(device))
     if name == "offsets":
-        missing = {case.op: reason for case, reason in every}
-        found = [(op, partial(function, device), missing[op]) for op, function in OFFSETS.items()]
+        found = [
+            (op, partial(function, device), _backend.why_not(op, "native", device)) for op, function in OFFSETS.items()
+        ]
     else:
-        found = [(case.name, partial(CHECKS[name], case), reason) for case, reason in every]
+        found = [(case.name, partial(CHECKS[name], case), reason) for case, reason in available(device)]
     for label, function, reason in found:
         if reason:
             records.add(label, skipped=reason)

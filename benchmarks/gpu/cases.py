@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,12 +55,13 @@ def same_bits(ours: list[Tensor], expected: list[Tensor]) -> None:
 
 
 def available(device: str) -> Iterator[tuple[Case, str | None]]:
-    """All cases on a device, each with the reason why it has no kernels there, or None."""
-    for case in cases(torch.device(device)):
-        yield case, _backend.why_not(case.op, "native", device)
+    """All cases of both kinds of kernels on a device, each with the reason why it has none there, or None."""
+    for backend in ("native", "triton"):
+        for case in cases(torch.device(device), backend):
+            yield case, _backend.why_not(case.op, backend, device)
 
 
-def cases(device: torch.device) -> list[Case]:
+def cases(device: torch.device, backend: str) -> list[Case]:
     """One or more for each op."""
 
     def generator(seed: int) -> torch.Generator:
@@ -87,70 +89,70 @@ def cases(device: torch.device) -> list[Case]:
         options = {"max_seqlen_q": longest, "causal": causal, "dropout_p": dropout_p}
         return Case(
             "attention",
-            f"attention {name}",
+            f"{backend} attention {name}",
             lambda seed: [*normal(seed, (rows, 3, heads, width), dtype=dtype), starts(seed), number(seed)],
-            lambda qkv, cu, drawn: ops.attention(*qkv.unbind(1), cu, dropout_seed=drawn, backend="native", **options),
+            lambda qkv, cu, drawn: ops.attention(*qkv.unbind(1), cu, dropout_seed=drawn, backend=backend, **options),
         )
 
     def rows_of(op: str, name: str, shape: tuple[int, int], dtype: torch.dtype, call: Callable[..., Tensor]) -> Case:
         def make(seed: int) -> list[Tensor]:
             return [*normal(seed, shape, dtype=dtype), targets(seed, *shape)]
 
-        return Case(op, f"{op} {name}", make, call)
+        return Case(op, f"{backend} {op} {name}", make, call)
 
-    native = {"backend": "native"}
+    options: dict[str, Any] = {"backend": backend}
     return [
-        rows_of("softmax", "odd rows", (37, 1001), torch.float32, lambda x, _: ops.softmax(x, scale=0.7, **native)),
-        rows_of("softmax", "vocabulary", (65, 30_000), torch.bfloat16, lambda x, _: ops.softmax(x, **native)),
+        rows_of("softmax", "odd rows", (37, 1001), torch.float32, lambda x, _: ops.softmax(x, scale=0.7, **options)),
+        rows_of("softmax", "vocabulary", (65, 30_000), torch.bfloat16, lambda x, _: ops.softmax(x, **options)),
         Case(
             "softmax",
-            "softmax masked",
+            f"{backend} softmax masked",
             lambda seed: [*normal(seed, (9, 12, 130)), targets(seed, 130, 3) == IGNORED],
-            lambda x, mask: ops.softmax(x, mask, **native),
+            lambda x, mask: ops.softmax(x, mask, **options),
         ),
         rows_of(
             "cross_entropy",
             "smoothed",
             (67, 30_000),
             torch.bfloat16,
-            lambda x, t: ops.cross_entropy(x, t, label_smoothing=0.1, reduction="none", **native),
+            lambda x, t: ops.cross_entropy(x, t, label_smoothing=0.1, reduction="none", **options),
         ),
-        rows_of("cross_entropy", "mean", (67, 129), torch.float32, lambda x, t: ops.cross_entropy(x, t, **native)),
+        rows_of("cross_entropy", "mean", (67, 129), torch.float32, lambda x, t: ops.cross_entropy(x, t, **options)),
         attention("full", 4, 64, torch.bfloat16, False, 0.0),
         attention("causal, dropout", 3, 96, torch.float16, True, 0.1),
         attention("fp32", 2, 40, torch.float32, False, 0.1),
         Case(
             "linear_cross_entropy",
-            "linear_cross_entropy",
+            f"{backend} linear_cross_entropy",
             lambda seed: [*normal(seed, (300, 64), (1000, 64), (1000,)), targets(seed, 300, 1000)],
-            lambda h, w, b, t: ops.linear_cross_entropy(h, w, t, bias=b, **native).loss,
+            lambda h, w, b, t: ops.linear_cross_entropy(h, w, t, bias=b, **options).loss,
         ),
         Case(
             "layer_norm",
-            "layer_norm",
+            f"{backend} layer_norm",
             lambda seed: [*normal(seed, (130, 512), (130, 512), (512,), (512,)), number(seed)],
             lambda b, r, w, c, drawn: (
-                ops.dropout_add_layer_norm(b, r, w, c, dropout_p=0.1, dropout_seed=drawn, **native).y
+                ops.dropout_add_layer_norm(b, r, w, c, dropout_p=0.1, dropout_seed=drawn, **options).y
             ),
         ),
         Case(
             "total_norm",
-            "total_norm",
+            f"{backend} total_norm",
             lambda seed: normal(seed, (70, 300), (5,), dtype=torch.float32),
-            lambda *tensors: ops.total_norm(tensors, **native),
+            lambda *tensors: ops.total_norm(tensors, **options),
         ),
         Case(
             "adam",
-            "adam_",
+            f"{backend} adam_",
             lambda seed: normal(seed, (2, 70, 300), dtype=torch.float32),
-            _adam_step,
+            lambda pair: _adam_step(pair, backend),
         ),
     ]
 
 
-def _adam_step(pair: Tensor) -> Tensor:
+def _adam_step(pair: Tensor, backend: str) -> Tensor:
     """Parameter and gradient -> the parameter after a first step."""
     param, grad = (x.clone() for x in pair.detach().unbind(0))
     means = [[torch.zeros_like(param)] for _ in range(2)]
-    ops.adam_([param], [grad], *means, [torch.zeros((), device=param.device)], lr=0.1, backend="native")
+    ops.adam_([param], [grad], *means, [torch.zeros((), device=param.device)], lr=0.1, backend=backend)
     return param

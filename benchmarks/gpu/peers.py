@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlm import ops
+from fastlm.ops import _backend
 
 Function = Callable[..., Tensor]
 
@@ -19,12 +21,29 @@ def compiled(function: Function) -> Function:
     return torch.compile(function, dynamic=False, fullgraph=True)
 
 
+def triton(op: str, function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    """``function`` with fastlm's Triton kernels, whatever else there is.
+
+    Raises:
+        ImportError: there are none of the op for the device.
+    """
+    if reason := _backend.why_not(op, "triton", device):
+        raise ImportError(reason)
+    return partial(function, backend="triton")
+
+
 # ---- attention -----------------------------------------------------------------------------------------------------
 def attention(
     lengths: list[int], starts: Tensor, longest: int
 ) -> dict[str, Callable[[list[Tensor]], tuple[Function, list[Tensor]]]]:
     """Each makes, of packed q, k and v (T, H, D), a function and its inputs."""
+    device = starts.device.type
+
+    def ours(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None) -> Tensor:
+        return ops.attention(q, k, v, starts, max_seqlen_q=longest, backend=backend)
+
     return {
+        "Triton": lambda inputs: (triton("attention", ours, device), inputs),
         "varlen": lambda inputs: (_varlen(starts, longest), [x.contiguous() for x in inputs]),
         "SDPA padded": lambda inputs: _padded(lengths, longest, inputs),
     }
@@ -55,9 +74,10 @@ def compiled_attention(starts: Tensor, longest: int) -> Function:
 
 
 # ---- softmax and losses --------------------------------------------------------------------------------------------
-def softmax() -> dict[str, Callable[[], Function]]:
+def softmax(device: str) -> dict[str, Callable[[], Function]]:
     """Of logits (N, V)."""
     return {
+        "Triton": lambda: triton("softmax", ops.softmax, device),
         "torch": lambda: lambda x: torch.softmax(x, -1),
         "compiled": lambda: compiled(lambda x: torch.softmax(x, -1)),
         "Liger": _liger_softmax,
@@ -79,7 +99,12 @@ def _quack_softmax() -> Function:
 
 def cross_entropy(targets: Tensor) -> dict[str, Callable[[], Function]]:
     """Mean loss of logits (N, V)."""
+
+    def ours(x: Tensor, backend: str | None = None) -> Tensor:
+        return ops.cross_entropy(x, targets, backend=backend)
+
     return {
+        "Triton": lambda: triton("cross_entropy", ours, targets.device.type),
         "torch": lambda: lambda x: F.cross_entropy(x, targets),
         "compiled": lambda: compiled(lambda x: F.cross_entropy(x.float(), targets)),
         "Liger": lambda: _liger_cross_entropy(targets),
@@ -108,7 +133,11 @@ def linear_cross_entropy(rows: Tensor, targets: Tensor) -> dict[str, Callable[[]
     def gathered(h: Tensor, w: Tensor) -> Tensor:
         return F.cross_entropy(F.linear(h[rows], w), wanted)
 
+    def ours(h: Tensor, w: Tensor, backend: str | None = None) -> Tensor:
+        return ops.linear_cross_entropy(h, w, targets, backend=backend).loss
+
     return {
+        "Triton": lambda: triton("linear_cross_entropy", ours, targets.device.type),
         "torch": lambda: gathered,
         "compiled": lambda: compiled(lambda h, w: F.cross_entropy(F.linear(h[rows], w).float(), wanted)),
         "F.linear_cross_entropy": lambda: _torch_linear_cross_entropy(rows, wanted),
@@ -129,11 +158,17 @@ def _liger_linear_cross_entropy(rows: Tensor, wanted: Tensor) -> Function:
     return lambda h, w: loss(w, h[rows], wanted)
 
 
-def layer_norm(p: float) -> dict[str, Callable[[], Callable[..., tuple[Tensor, Tensor]]]]:
+def layer_norm(
+    ours: Callable[..., tuple[Tensor, ...]], p: float, device: str
+) -> dict[str, Callable[[], Callable[..., tuple[Tensor, ...]]]]:
     """Of branch, residual, weight and bias: the norm in the branch's dtype, and the sum."""
 
     def plain(b: Tensor, r: Tensor, w: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         x = r + F.dropout(b, p)
         return F.layer_norm(x, x.shape[-1:], w, c).to(b.dtype), x
 
-    return {"torch": lambda: plain, "compiled": lambda: torch.compile(plain, dynamic=False, fullgraph=True)}
+    return {
+        "Triton": lambda: triton("layer_norm", ours, device),
+        "torch": lambda: plain,
+        "compiled": lambda: torch.compile(plain, dynamic=False, fullgraph=True),
+    }

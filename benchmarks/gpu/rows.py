@@ -277,7 +277,7 @@ def softmax(bench: Bench) -> None:
         check = verify if of is forward_of else list
         if not bench.row(work, "softmax", partial(of, ops.softmax, [x]), needs, check):
             return
-        for provider, make in peers.softmax().items():
+        for provider, make in peers.softmax(bench.device).items():
             bench.peer(work, provider, lambda make=make, of=of: of(make(), [x]))
 
 
@@ -358,9 +358,9 @@ def layer_norm(bench: Bench) -> None:
     vectors = [torch.randn(sizes.width, device=bench.device) for _ in range(2)]
     inputs = [branch.to(torch.bfloat16), residual, *vectors]
 
-    def ours(b: Tensor, r: Tensor, w: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        found = ops.dropout_add_layer_norm(b, r, w, c, dropout_p=p, dropout_seed=SEED, dtype=torch.bfloat16)
-        return found.y, found.residual
+    def ours(*tensors: Tensor, backend: str | None = None) -> tuple[Tensor, ...]:
+        options: dict[str, Any] = {"dropout_p": p, "dropout_seed": SEED, "dtype": torch.bfloat16, "backend": backend}
+        return ops.dropout_add_layer_norm(*tensors, **options)
 
     def undropped(backend: str | None) -> Callable[..., Tensor]:
         return lambda b, r, w, c: torch.cat(ops.dropout_add_layer_norm(b, r, w, c, backend=backend), dim=-1)
@@ -375,7 +375,7 @@ def layer_norm(bench: Bench) -> None:
         timed = partial(_of_pair, direction, inputs=inputs)
         if not bench.row(work, "layer_norm", partial(timed, ours), needs, verify if direction == "forward" else list):
             return
-        for provider, make in peers.layer_norm(p).items():
+        for provider, make in peers.layer_norm(ours, p, bench.device).items():
             bench.peer(work, provider, lambda make=make, timed=timed: timed(make()))
 
 

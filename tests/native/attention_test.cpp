@@ -1,10 +1,11 @@
-// Attention's CUDA kernel alone, without torch, in lockstep: packed sentences of a few tiles, compared with double
+// Attention's CUDA kernels alone, without torch, in lockstep: packed sentences of a few tiles, compared with double
 // precision. Prints the first fault, or nothing. Compiled with changed kernels by test_mutations.py.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
+#include "kernels/cuda/attention_backward.cuh"
 #include "kernels/cuda/attention_forward.cuh"
 
 namespace fastlm::cuda {
@@ -28,30 +29,58 @@ struct Rows {
   }
 };
 
-void check(const Rows& q, const Rows& k, const Rows& v, const Rows& out, int64_t head, int64_t first, int64_t end) {
+double dot(const Rows& a, int64_t i, const Rows& b, int64_t j, int64_t head) {
+  double sum = 0;
+  for (int64_t d = 0; d < kWidth; ++d) sum += a.at(i, head, d) * b.at(j, head, d);
+  return sum;
+}
+
+// A sentence's probabilities in one head, or what they are multiplied by in the backward.
+struct Square {
+  int64_t first, end;
+  std::vector<double> values;
+  Square(int64_t first, int64_t end) : first(first), end(end), values((end - first) * (end - first)) {}
+  double& at(int64_t i, int64_t j) { return values[(i - first) * (end - first) + j - first]; }
+};
+
+// Row i of `ours` is the sum over j of weight(i, j) times row j of `rows`.
+template <class Weight>
+void check(const char* what, const Rows& ours, const Rows& rows, int64_t head, int64_t first, int64_t end,
+           Weight weight) {
   for (int64_t i = first; i < end; ++i) {
-    std::vector<double> weights;
-    double sum = 0;
-    for (int64_t j = first; j < end; ++j) {
-      double dot = 0;
-      for (int64_t d = 0; d < kWidth; ++d) dot += q.at(i, head, d) * k.at(j, head, d);
-      weights.push_back(std::exp(dot));
-      sum += weights.back();
-    }
     for (int64_t d = 0; d < kWidth; ++d) {
       double want = 0;
-      for (int64_t j = first; j < end; ++j) want += weights[j - first] / sum * v.at(j, head, d);
-      const double got = out.at(i, head, d);
-      if (std::fabs(got - want) <= 2e-3) continue;
-      std::printf("wrong: row %d, head %d, column %d is %g, not %g\n", static_cast<int>(i), static_cast<int>(head),
-                  static_cast<int>(d), got, want);
+      for (int64_t j = first; j < end; ++j) want += weight(i, j) * rows.at(j, head, d);
+      const double got = ours.at(i, head, d);
+      if (std::fabs(got - want) <= 2e-3 * (1 + std::fabs(want))) continue;
+      std::printf("wrong: %s, row %d, head %d, column %d is %g, not %g\n", what, static_cast<int>(i),
+                  static_cast<int>(head), static_cast<int>(d), got, want);
       std::exit(0);
     }
   }
 }
 
+struct Results {
+  const Rows &out, &grad_q, &grad_k, &grad_v;
+};
+
+void check(const Rows& q, const Rows& k, const Rows& v, const Rows& grad, const Results& ours, int64_t head,
+           int64_t first, int64_t end) {
+  Square p(first, end), slope(first, end);
+  for (int64_t i = first; i < end; ++i) {
+    double sum = 0, delta = 0;
+    for (int64_t j = first; j < end; ++j) sum += p.at(i, j) = std::exp(dot(q, i, k, j, head));
+    for (int64_t j = first; j < end; ++j) delta += (p.at(i, j) /= sum) * dot(grad, i, v, j, head);
+    for (int64_t j = first; j < end; ++j) slope.at(i, j) = p.at(i, j) * (dot(grad, i, v, j, head) - delta);
+  }
+  check("out", ours.out, v, head, first, end, [&](int64_t i, int64_t j) { return p.at(i, j); });
+  check("grad_q", ours.grad_q, k, head, first, end, [&](int64_t i, int64_t j) { return slope.at(i, j); });
+  check("grad_k", ours.grad_k, q, head, first, end, [&](int64_t j, int64_t i) { return slope.at(i, j); });
+  check("grad_v", ours.grad_v, grad, head, first, end, [&](int64_t j, int64_t i) { return p.at(i, j); });
+}
+
 void run() {
-  Rows q(0), k(5), v(9), out(0);
+  Rows q(0), k(5), v(9), grad(3), out(0), grad_q(0), grad_k(0), grad_v(0);
   int32_t starts[kSequences + 1];
   std::copy(std::begin(kStarts), std::end(kStarts), starts);
   std::vector<float> lse(kHeads * kRows);
@@ -72,8 +101,17 @@ void run() {
   params.out = out.data.data(), params.lse = lse.data(), params.lse_stride = kRows;
   using Kernel = AttentionForwardKernel<Half, kWidth, false>;
   launch<Kernel>((kRows + kOwnRows - 1) / kOwnRows, kHeads, Kernel::kSharedBytes, nullptr, params);
+  grad.add_to(regions, "grad_out", false);
+  grad_q.add_to(regions, "grad_q", true);
+  grad_k.add_to(regions, "grad_k", true);
+  grad_v.add_to(regions, "grad_v", true);
+  const AttentionBackward backward{shape, grad.input(),       out.input(),        lse.data(),
+                                   kRows, grad_q.data.data(), grad_k.data.data(), grad_v.data.data()};
+  using Backward = AttentionBackwardKernel<Half, kWidth, false>;
+  launch<Backward>((kRows + kOwnRows - 1) / kOwnRows, kHeads, Backward::kSharedBytes, nullptr, backward);
+  const Results results{out, grad_q, grad_k, grad_v};
   for (int64_t b = 0; b < kSequences; ++b)
-    for (int64_t head = 0; head < kHeads; ++head) check(q, k, v, out, head, starts[b], starts[b + 1]);
+    for (int64_t head = 0; head < kHeads; ++head) check(q, k, v, grad, results, head, starts[b], starts[b + 1]);
 }
 
 }  // namespace

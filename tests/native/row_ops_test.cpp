@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/cross_entropy.cuh"
 #include "kernels/cuda/layer_norm.cuh"
+#include "kernels/cuda/logits_chunk.cuh"
 #include "kernels/cuda/softmax.cuh"
 
 namespace fastlm::cuda {
@@ -118,6 +119,51 @@ void check_cross_entropy(int64_t cols) {
   }
 }
 
+// Products that become their gradient where they lie, in rows of whole vectors.
+template <class Team, int kVectors>
+void check_logits_chunk(int64_t cols) {
+  constexpr float kSmoothing = 0.25f;
+  const int64_t whole = (cols + 3) / 4 * 4;
+  Matrix given = inputs(cols), logits(whole, whole);
+  std::vector<float> bias(whole);
+  for (int64_t i = 0; i < whole; ++i) bias[i] = static_cast<float>(i % 7) / 8;
+  for (int64_t r = 0; r < kRows; ++r)
+    for (int64_t i = 0; i < cols; ++i) logits.at(r, i) = given.at(r, i), given.at(r, i) += bias[i];
+  int64_t targets[kRows] = {0, cols - 1, -100, 3, 1};
+  float loss[kRows], grad_loss[kRows] = {1, 2, 3, 4, 5};
+  bool correct[kRows];
+  for (int64_t r : {1, 3}) {  // two rows that are right
+    float largest = -INFINITY;
+    for (int64_t i = 0; i < cols; ++i) largest = std::fmax(largest, given.at(r, i));
+    for (targets[r] = 0; given.at(r, targets[r]) < largest;) ++targets[r];
+  }
+  Regions regions;
+  regions.add({"logits", logits.data.data(), 4, {kRows, whole}, {whole, 1}, true}, false);
+  regions.add({"bias", bias.data(), 4, {whole}, {1}, false}, false);
+  regions.add({"targets", targets, 8, {kRows}, {1}, false}, false);
+  regions.add({"grad_row_loss", grad_loss, 4, {kRows}, {1}, false}, false);
+  regions.add({"row_loss", loss, 4, {kRows}, {1}, true}, true);
+  regions.add({"row_correct", correct, 1, {kRows}, {1}, true}, true);
+  const CrossEntropyTargets where{targets, 1, -100};
+  const LogitsChunk params{kRows,      cols, logits.data.data(), whole, bias.data(), where,
+                           kSmoothing, true, grad_loss,          loss,  correct};
+  using Kernel = LogitsChunkKernel<float, Team, kVectors, ColumnBias<float>>;
+  launch<Kernel>(blocks_for<Team>(kRows), 1, Team::kSharedBytes, nullptr, params);
+  for (int64_t r = 0; r < kRows; ++r) {
+    const Exact exact(given, r);
+    const bool ignored = targets[r] == where.ignore_index;
+    const double uniform = exact.lse - exact.total / static_cast<double>(cols);
+    require(loss[r], ignored ? 0 : (1 - kSmoothing) * (exact.lse - given.at(r, targets[r])) + kSmoothing * uniform,
+            "loss of products", r, 0);
+    require(correct[r], r == 1 || r == 3, "accuracy", r, 0);
+    for (int64_t i = 0; i < cols; ++i) {
+      const double target = kSmoothing / static_cast<double>(cols) + (i == targets[r] ? 1 - kSmoothing : 0);
+      const double slope = std::exp(given.at(r, i) - exact.lse) - target;
+      require(logits.at(r, i), ignored ? 0 : grad_loss[r] * slope, "gradient of products", r, i);
+    }
+  }
+}
+
 // x = residual + branch, its norm, and their gradients where y's gradient is the residual and x's the branch. Dropout
 // of threshold 1 drops next to nothing: its words are checked against the reference's (tests/ops).
 template <class Team, bool kHeld>
@@ -210,6 +256,8 @@ int main() {
     check_softmax<Block<128>, 4>(600);
     check_cross_entropy<Warp>(70);
     check_cross_entropy<Block<512>>(600);
+    check_logits_chunk<Warp, 1>(70);
+    check_logits_chunk<Block<128>, 4>(600);
     check_layer_norm<Warp, true>(70);
     check_layer_norm<Block<64>, true>(600);
     check_layer_norm<Block<64>, false>(1100);
