@@ -8,7 +8,7 @@ Shapes: T tokens, M of them queried, d = H heads x D, B sentences.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,36 @@ class Sequences(NamedTuple):
     cu_seqlens: Tensor
     max_seqlen: int
     rotation: tuple[Tensor, Tensor] | None = None
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, queries: Queries | None, *, causal: bool, **dropout: Any
+    ) -> Tensor:
+        """Each sentence attends to itself; q (T or M, H, D), k and v (T, H, D) -> q's shape."""
+        asking = self if queries is None else queries
+        return ops.attention(
+            q,
+            k,
+            v,
+            asking.cu_seqlens,
+            self.cu_seqlens,
+            max_seqlen_q=asking.max_seqlen,
+            max_seqlen_k=self.max_seqlen,
+            causal=causal,
+            **dropout,
+        )
+
+
+class Attended(Protocol):
+    """What rows attend to: `Sequences`, or the keys and values of `fastlm.models.cache`."""
+
+    @property
+    def rotation(self) -> tuple[Tensor, Tensor] | None:
+        """Of the rows, as `Sequences` has it."""
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, queries: Queries | None, *, causal: bool, **dropout: Any
+    ) -> Tensor:
+        """Of rows, q (T or M, H, D), k and v (T, H, D) -> q's shape."""
 
 
 class Queries(NamedTuple):
@@ -96,7 +126,7 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(d_model, d_model)
 
     def forward(
-        self, x: Tensor, sequences: Sequences, queries: Queries | None = None, dropout_seed: Tensor | int | None = None
+        self, x: Tensor, sequences: Attended, queries: Queries | None = None, dropout_seed: Tensor | int | None = None
     ) -> Tensor:
         """(T, d) -> (T, d), or (M, d) for the rows of ``queries`` alone (they still attend to every key).
 
@@ -104,23 +134,12 @@ class SelfAttention(nn.Module):
         keyed by the query's row, so restricting the queries draws another, equally random one.
         """
         q, k, v = self._project(x, queries)
-        asking = sequences if queries is None else queries
         if sequences.rotation is not None:
             cos, sin = sequences.rotation
             q = rotate(q, (cos, sin) if queries is None else (cos[queries.rows], sin[queries.rows]))
             k = rotate(k, (cos, sin))
-        heads = ops.attention(
-            q,
-            k,
-            v,
-            asking.cu_seqlens,
-            sequences.cu_seqlens,
-            max_seqlen_q=asking.max_seqlen,
-            max_seqlen_k=sequences.max_seqlen,
-            causal=self.causal,
-            dropout_p=self.dropout if self.training else 0.0,
-            dropout_seed=dropout_seed,
-        )
+        dropout_p = self.dropout if self.training else 0.0
+        heads = sequences.attend(q, k, v, queries, causal=self.causal, dropout_p=dropout_p, dropout_seed=dropout_seed)
         projected: Tensor = self.output(heads.flatten(1))
         return projected
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastlm.nn.attention import Queries, SelfAttention, Sequences
+from fastlm.nn.attention import Attended, Queries, SelfAttention
 from fastlm.nn.mlp import MLP
 from fastlm.nn.norm import Stream, StreamNorm
 
@@ -31,7 +31,7 @@ class Block(nn.Module):
         self.mlp = MLP(d_model, ff, activation=activation)
 
     def forward(
-        self, stream: Stream, sequences: Sequences, queries: Queries | None = None, dropout_seed: Tensor | int = 0
+        self, stream: Stream, sequences: Attended, queries: Queries | None = None, dropout_seed: Tensor | int = 0
     ) -> Stream:
         """A stream of T rows to one of T, or of the M rows that ``queries`` names, if only these are needed.
 
@@ -41,14 +41,14 @@ class Block(nn.Module):
         run = self._pre if self.pre else self._post
         return run(stream, sequences, queries, dropout_seed)
 
-    def _pre(self, stream: Stream, sequences: Sequences, queries: Queries | None, seed: Tensor | int) -> Stream:
+    def _pre(self, stream: Stream, sequences: Attended, queries: Queries | None, seed: Tensor | int) -> Stream:
         y, x = self.attention_norm(stream, seed)
         branch = self.attention(y, sequences, queries, seed)
         kept = x if queries is None else x[queries.rows]
         y, x = self.mlp_norm(Stream(kept, branch), seed + 1)
         return Stream(x, self.mlp(y))
 
-    def _post(self, stream: Stream, sequences: Sequences, queries: Queries | None, seed: Tensor | int) -> Stream:
+    def _post(self, stream: Stream, sequences: Attended, queries: Queries | None, seed: Tensor | int) -> Stream:
         x = stream.residual
         branch = self.attention(x, sequences, queries, seed)
         kept = x if queries is None else x[queries.rows]
