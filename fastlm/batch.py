@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,23 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What is translated: B sentences laid end to end, the b-th for the b-th of a batch. S tokens.
+
+    Attributes:
+        tokens: (S,) int64.
+        positions: (S,) int64, 0-based place of each token in its own sentence.
+        cu_seqlens: (B+1,) int32.
+        max_seqlen: the longest.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+
+
+@dataclass(frozen=True)
 class Batch:
     """Whole sentences laid end to end; nothing is padded. T tokens in B sentences, M of them with a target.
 
@@ -32,6 +49,7 @@ class Batch:
         targets: (M,) int64, the ids to predict there.
         target_sentences: (M,) int64, which of the B sentences each target belongs to.
         sentence_ids: (B,) int64, ids in the token store.
+        source: what the sentences translate; None in a language model's batch.
     """
 
     tokens: Tensor
@@ -42,15 +60,24 @@ class Batch:
     targets: Tensor
     target_sentences: Tensor
     sentence_ids: Tensor
+    source: Source | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on ``device``; the host does not wait for it."""
-        moved: dict[str, Any] = {
-            f.name: to_device(value, device)
-            for f in dataclasses.fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return dataclasses.replace(self, **moved)
+        source = None if self.source is None else _moved(self.source, device)
+        return dataclasses.replace(_moved(self, device), source=source)
+
+
+Parts = TypeVar("Parts", Batch, Source)
+
+
+def _moved(parts: Parts, device: torch.device) -> Parts:
+    moved: dict[str, Any] = {
+        f.name: to_device(value, device)
+        for f in dataclasses.fields(parts)
+        if isinstance(value := getattr(parts, f.name), Tensor)
+    }
+    return dataclasses.replace(parts, **moved)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the candidates of each mask with their probabilities, and the sentence with the best ones."""
-    from fastlm.cli.loading import load_run
+    from fastlm.cli.loading import language_model, load_run
     from fastlm.models.generate import fill
 
     if args.top_k < 1:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"the text has {len(ids)} tokens, the model reads at most {seq_len} (--seq-len of its training)"
         )
-    candidates = fill(loaded.model, ids, tokenizer.mask_id, args.top_k, banned=range(tokenizer.special_count))
+    candidates = fill(language_model(loaded), ids, tokenizer.mask_id, args.top_k, banned=range(tokenizer.special_count))
     best = iter([choices[0][0] for choices in candidates])
     filled = [next(best) if i == tokenizer.mask_id else i for i in ids]
     for number, choices in enumerate(candidates, start=1):

@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Prints one continued text a line."""
     _check(args)
-    from fastlm.cli.loading import load_run
+    from fastlm.cli.loading import language_model, load_run
     from fastlm.models.generate import generate
 
     loaded = load_run(args.checkpoint, args.which, needs="decoder", command="generate")
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if len(prompt) >= seq_len:
         raise ConfigError(f"the prompt has {len(prompt)} tokens with [BOS], the model reads at most {seq_len}")
     texts = generate(
-        loaded.model,
+        language_model(loaded),
         [prompt] * args.samples,
         max_new_tokens=min(args.max_new_tokens, seq_len - len(prompt)),
         eos_id=tokenizer.eos_id,

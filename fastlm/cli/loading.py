@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from fastlm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fastlm.models import LanguageModel
     from fastlm.train.checkpoint import Loaded
 
-USED_BY = {"encoder": "fill", "decoder": "generate"}
+USED_BY = {"encoder": "fill", "decoder": "generate", "seq2seq": "translate"}
 
 
 def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loaded:
@@ -40,3 +41,11 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
         )
     loaded.model.eval()
     return loaded
+
+
+def language_model(loaded: Loaded) -> LanguageModel:
+    """The model of a run that `load_run` found to be an encoder or a decoder."""
+    from fastlm.models.language_model import LanguageModel
+
+    assert isinstance(loaded.model, LanguageModel)
+    return loaded.model

@@ -8,12 +8,13 @@ of all ranks' batches does not depend on the world size or on accumulation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastlm.batch import Batch
+from fastlm.batch import Batch, Source
 from fastlm.data.host import shuffled
 from fastlm.data.masking import MaskPolicy, Sentences, mask_tokens
 from fastlm.data.store import Store
@@ -111,12 +112,16 @@ class Plan:
         return self.order[self.bounds[step] : self.bounds[step + 1]]
 
 
-def plan_epoch(pieces: Pieces, *, seed: int, epoch: int, batch_size: int, batch_tokens: int) -> Plan:
-    """A global shuffle, cut into batches: ``batch_tokens`` tokens at most when given, else ``batch_size`` sentences."""
-    order = shuffled(seed, epoch, len(pieces))
+def plan_epoch(lengths: Ints, *, seed: int, epoch: int, batch_size: int, batch_tokens: int) -> Plan:
+    """A global shuffle, cut into batches: ``batch_tokens`` tokens at most when given, else ``batch_size`` sentences.
+
+    ``lengths`` (P,) are those of `Pieces`, without specials.
+    """
+    count = len(lengths)
+    order = shuffled(seed, epoch, count)
     if batch_tokens:
-        return Plan(order, fill(pieces.lengths[order] + FRAME, batch_tokens))
-    return Plan(order, np.append(np.arange(0, len(pieces), batch_size), len(pieces)))
+        return Plan(order, fill(lengths[order] + FRAME, batch_tokens))
+    return Plan(order, np.append(np.arange(0, count, batch_size), count))
 
 
 def fill(sizes: Ints, budget: int) -> Ints:
@@ -140,12 +145,16 @@ def deal(sizes: Ints, slots: int) -> Ints:
 
 @dataclass(frozen=True)
 class Packed:
-    """Whole pieces end to end, in numpy; ``labels`` is the id to predict at a token, or -1."""
+    """Whole pieces end to end, in numpy; ``labels`` is the id to predict at a token, or -1.
+
+    ``source`` is what the pieces translate, piece by piece, or None.
+    """
 
     tokens: Ints
     labels: Ints
     cu_seqlens: Ints
     sentences: Ints
+    source: Packed | None = None
 
     @property
     def lengths(self) -> Ints:
@@ -157,37 +166,59 @@ class Packed:
         """Tokens with something to predict."""
         return int((self.labels >= 0).sum())
 
+    @property
+    def token_count(self) -> int:
+        """Tokens, those of sources too."""
+        return len(self.tokens) + (0 if self.source is None else self.source.token_count)
+
+    def translating(self, source: Packed) -> Packed:
+        """The same pieces as translations of others."""
+        return replace(self, source=source)
+
     def take(self, members: Ints) -> Packed:
         """Some of the sentences."""
         lengths = self.lengths[members]
         rows = _ranges(self.cu_seqlens[:-1][members], lengths)
-        return Packed(self.tokens[rows], self.labels[rows], _offsets(lengths), self.sentences[members])
+        source = None if self.source is None else self.source.take(members)
+        return Packed(self.tokens[rows], self.labels[rows], _offsets(lengths), self.sentences[members], source)
 
     def batch(self) -> Batch:
         """As tensors."""
         lengths, rows = self.lengths, np.flatnonzero(self.labels >= 0)
         owner = np.repeat(np.arange(len(lengths)), lengths)
         return Batch(
-            tokens=torch.from_numpy(self.tokens),
-            positions=torch.from_numpy(_ranges(np.zeros_like(lengths), lengths)),
-            cu_seqlens=torch.from_numpy(self.cu_seqlens.astype(np.int32)),
-            max_seqlen=int(lengths.max(initial=0)),
+            **self._laid_out(),
             target_rows=torch.from_numpy(rows),
             targets=torch.from_numpy(self.labels[rows]),
             target_sentences=torch.from_numpy(owner[rows]),
             sentence_ids=torch.from_numpy(self.sentences),
+            source=None if self.source is None else Source(**self.source._laid_out()),
         )
+
+    def _laid_out(self) -> dict[str, Any]:
+        lengths = self.lengths
+        return {
+            "tokens": torch.from_numpy(self.tokens),
+            "positions": torch.from_numpy(_ranges(np.zeros_like(lengths), lengths)),
+            "cu_seqlens": torch.from_numpy(self.cu_seqlens.astype(np.int32)),
+            "max_seqlen": int(lengths.max(initial=0)),
+        }
 
 
 def pack_encoder(store: Store, pieces: Pieces, policy: MaskPolicy, *, seed: int, epoch: int) -> Packed:
     """``[BOS] x [EOS]`` of each piece, masked; the labels are what the mask hides."""
+    plain = pack_plain(store, pieces)
+    sentences = Sentences(plain.tokens, plain.cu_seqlens, pieces.sentences, pieces.starts)
+    masked, rows, targets = mask_tokens(sentences, policy, seed=seed, epoch=epoch)
+    plain.labels[rows] = targets
+    return replace(plain, tokens=masked)
+
+
+def pack_plain(store: Store, pieces: Pieces) -> Packed:
+    """``[BOS] x [EOS]`` of each piece, with nothing to predict."""
     tokens, cu_seqlens = _framed(store, pieces, after=1)
     tokens[cu_seqlens[1:] - 1] = store.tokenizer.eos_id
-    sentences = Sentences(tokens, cu_seqlens, pieces.sentences, pieces.starts)
-    masked, rows, targets = mask_tokens(sentences, policy, seed=seed, epoch=epoch)
-    labels = np.full(len(tokens), -1, dtype=np.int64)
-    labels[rows] = targets
-    return Packed(masked, labels, cu_seqlens, pieces.sentences)
+    return Packed(tokens, np.full(len(tokens), -1, dtype=np.int64), cu_seqlens, pieces.sentences)
 
 
 def pack_decoder(store: Store, pieces: Pieces) -> Packed:

@@ -41,6 +41,9 @@ class DataConfig:
     share: float = option(1.0, "share of the training sentences used", unit="SHARE", minimum=1e-6, maximum=1.0)
     valid_fraction: float = option(0.1, "share of the sentence pairs held out", unit="SHARE", minimum=1e-6, maximum=0.5)
     split_seed: int = option(0, "seed of the train/validation split", unit="N")
+    direction: str = option(
+        "both", "what a translation model learns: ko-en, en-ko or both", choices=("both", "ko-en", "en-ko")
+    )
     masking: str = option("dynamic", "mask positions drawn anew each epoch, or once", choices=("dynamic", "static"))
     mask_unit: str = option(
         "token", "what is masked: single tokens, whole words, or spans", choices=("token", "word", "span")

@@ -12,6 +12,7 @@ import numpy as np
 from fastlm.batch import Batch, Step
 from fastlm.data.batching import (
     FRAME,
+    Ints,
     Packed,
     Pieces,
     Plan,
@@ -24,6 +25,7 @@ from fastlm.data.batching import (
 )
 from fastlm.data.config import DataConfig
 from fastlm.data.masking import MaskPolicy
+from fastlm.data.pairs import Pairs, pack_pairs, pair_up
 from fastlm.data.prefetch import Prefetcher, Shared
 from fastlm.data.store import Store
 from fastlm.errors import ConfigError, DataError
@@ -67,7 +69,7 @@ class Loader:
         self._store, self._model, self._data, self._seed = store, model, data, seed
         self._accumulate, self._rank, self._world_size = accumulate, rank, world_size
         self._policy = MaskPolicy.of(store.tokenizer, data)
-        self._pieces = cut_to_fit(store, store.select("train", data), model.seq_len, data.long)
+        self._pieces = _pieces(store, store.select("train", data), model, data)
         self._plan = Shared(self._make_plan, _PLANS_KEPT)
         self._step_counts: dict[int, int] = {}
         self._open: list[Prefetcher[Step]] = []
@@ -119,7 +121,7 @@ class Loader:
             index=index,
             batches=tuple(_slots(packed, slots, mine)),
             target_count=packed.target_count,
-            token_count=len(packed.tokens),
+            token_count=packed.token_count,
             sentence_count=len(packed.sentences),
         )
 
@@ -155,14 +157,16 @@ class Loader:
     def _make_plan(self, epoch: int) -> Plan:
         data = self._data
         return plan_epoch(
-            self._pieces, seed=self._seed, epoch=epoch, batch_size=data.batch_size, batch_tokens=data.batch_tokens
+            self._pieces.lengths,
+            seed=self._seed,
+            epoch=epoch,
+            batch_size=data.batch_size,
+            batch_tokens=data.batch_tokens,
         )
 
-    def _pack(self, pieces: Pieces, epoch: int) -> Packed:
-        if self._model.model == "decoder":
-            return pack_decoder(self._store, pieces)
+    def _pack(self, pieces: Pieces | Pairs, epoch: int) -> Packed:
         mask_epoch = epoch if self._data.masking == "dynamic" else 0
-        return pack_encoder(self._store, pieces, self._policy, seed=self._seed, epoch=mask_epoch)
+        return _pack(self._store, self._model, pieces, self._policy, seed=self._seed, epoch=mask_epoch)
 
 
 def validation(
@@ -196,17 +200,31 @@ def validation(
     """
     _check_vocabulary(store, model)
     ids = np.sort(store.by_key(store.select("valid", data))[: sentences or None])
-    pieces = cut_to_fit(store, ids, model.seq_len, data.long)
+    pieces = _pieces(store, ids, model, data)
     pieces = pieces.take(np.argsort(pieces.lengths, kind="stable"))
     policy = MaskPolicy.of(store.tokenizer, DataConfig())
     bounds = fill(pieces.lengths + FRAME, batch_tokens * world_size)
     for first, last in pairwise(bounds):
-        batch = pieces.take(np.arange(first, last))
-        if model.model == "decoder":
-            packed = pack_decoder(store, batch)
-        else:
-            packed = pack_encoder(store, batch, policy, seed=seed, epoch=0)
+        packed = _pack(store, model, pieces.take(np.arange(first, last)), policy, seed=seed, epoch=0)
         yield from _slots(packed, world_size, range(rank, rank + 1))
+
+
+def _pieces(store: Store, ids: Ints, model: ModelConfig, data: DataConfig) -> Pieces | Pairs:
+    """What the model reads of the sentences ``ids``."""
+    if model.model == "seq2seq":
+        return pair_up(store, ids, data.direction, model.seq_len, data.long)
+    return cut_to_fit(store, ids, model.seq_len, data.long)
+
+
+def _pack(
+    store: Store, model: ModelConfig, pieces: Pieces | Pairs, policy: MaskPolicy, *, seed: int, epoch: int
+) -> Packed:
+    """As the model's kind wants it."""
+    if isinstance(pieces, Pairs):
+        return pack_pairs(store, pieces)
+    if model.model == "decoder":
+        return pack_decoder(store, pieces)
+    return pack_encoder(store, pieces, policy, seed=seed, epoch=epoch)
 
 
 def _slots(packed: Packed, slots: int, mine: range) -> Iterator[Batch]:

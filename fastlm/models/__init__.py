@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastlm.models.factory import Model as Model
     from fastlm.models.factory import build as build
     from fastlm.models.language_model import LanguageModel as LanguageModel
 
-_HOMES = {"build": "fastlm.models.factory", "LanguageModel": "fastlm.models.language_model"}
+_HOMES = {
+    "build": "fastlm.models.factory",
+    "Model": "fastlm.models.factory",
+    "LanguageModel": "fastlm.models.language_model",
+}
 
 
 def __getattr__(name: str) -> Any:

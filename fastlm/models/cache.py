@@ -1,11 +1,13 @@
 """Keys and values of what a decoder has read, so that the next token costs one row a layer.
 
 A prompt is read as it would be in training, packed; its keys and values are laid out by sentence, with room for what
-will be written. Then each step reads one token of every sentence.
+will be written. Then each step reads one token of every sentence. What a translation reads of its source is laid out
+once, at the prompt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlm.models.language_model import LanguageModel
-from fastlm.nn.attention import Queries, Sequences
+from fastlm.nn.attention import Attended, Queries, Sequences
+from fastlm.nn.cross_attention import CrossAttention, Memory, Remembered
 from fastlm.nn.norm import Stream
 
 
@@ -28,6 +31,11 @@ class _Layer:
         self.keys[sentences, places] = k
         self.values[sentences, places] = v
 
+    def attend(self, q: Tensor, visible: Tensor) -> Tensor:
+        """One query of each sentence (B, H, D) to the first places, where visible (B, 1, 1, L) says so."""
+        keys, values = (x[:, : visible.shape[-1]].transpose(1, 2) for x in (self.keys, self.values))  # (B, H, L, D)
+        return F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=visible)[:, :, 0]
+
 
 class _Prompt:
     """A layer while the prompts are read: they attend to themselves, and what they leave is kept."""
@@ -40,6 +48,9 @@ class _Prompt:
         self.layer.write(self.sentences, self.places, k, v)
         return self.sequences.attend(q, k, v, queries, **options)
 
+    def attend_to(self, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_k: Tensor, max_seqlen_k: int, **o: Any) -> Tensor:
+        return self.sequences.attend_to(q, k, v, cu_seqlens_k, max_seqlen_k, **o)
+
 
 class _Step:
     """A layer while one token of every sentence is read: it attends to all before it and itself."""
@@ -49,10 +60,39 @@ class _Step:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, queries: Queries | None, **options: Any) -> Tensor:
         self.layer.write(torch.arange(len(q), device=q.device), self.lengths, k, v)
-        longest = self.visible.shape[-1]
-        keys, values = (x[:, :longest].transpose(1, 2) for x in (self.layer.keys, self.layer.values))  # (B, H, L, D)
-        out = F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=self.visible)
-        return out[:, :, 0]
+        return self.layer.attend(q, self.visible)
+
+    def attend_to(self, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_k: Tensor, max_seqlen_k: int, **o: Any) -> Tensor:
+        raise AssertionError("a step reads sources that were laid out at the prompt")
+
+
+class _Source:
+    """A layer's part of the sources: laid out at the prompt, which reads them packed."""
+
+    def __init__(self, layer: _Layer, memory: Memory) -> None:
+        self.layer, self.memory = layer, memory
+
+    def attend(self, attention: CrossAttention, q: Tensor, sequences: Attended, **dropout: Any) -> Tensor:
+        k, v = attention.keys_and_values(self.memory.hidden)
+        self.layer.write(*_rows(self.memory.cu_seqlens, len(k)), k, v)
+        return sequences.attend_to(q, k, v, self.memory.cu_seqlens, self.memory.max_seqlen, **dropout)
+
+
+class _SourceAgain:
+    """The same at every step after it."""
+
+    def __init__(self, layer: _Layer, visible: Tensor) -> None:
+        self.layer, self.visible = layer, visible
+
+    def attend(self, attention: CrossAttention, q: Tensor, sequences: Attended, **dropout: Any) -> Tensor:
+        return self.layer.attend(q, self.visible)
+
+
+def _rows(cu_seqlens: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Sentence and place of each of ``count`` packed rows."""
+    lengths = cu_seqlens.diff()
+    sentences = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths, output_size=count)
+    return sentences, torch.arange(count, device=lengths.device) - cu_seqlens[sentences]
 
 
 class KeyValueCache:
@@ -65,6 +105,8 @@ class KeyValueCache:
     def __init__(self, model: LanguageModel, layers: list[_Layer], lengths: list[int]) -> None:
         self.model, self.lengths = model, lengths
         self._layers = layers
+        self._sources: list[_Layer] = []
+        self._visible: Tensor | None = None  # (B, 1, 1, L) of the sources
 
     @classmethod
     def read(
@@ -75,6 +117,7 @@ class KeyValueCache:
         cu_seqlens: Tensor,
         max_seqlen: int,
         room: int,
+        memory: Memory | None = None,
     ) -> tuple[KeyValueCache, Tensor]:
         """Reads prompts; arguments as the model's forward, in evaluation mode.
 
@@ -82,25 +125,24 @@ class KeyValueCache:
             model: a decoder.
             tokens, positions, cu_seqlens, max_seqlen: the packed prompts, none of them empty.
             room: the most tokens that any sentence will have, at least max_seqlen.
+            memory: of a translation model's decoder, what its encoder made of the sources.
 
         Returns:
             The cache, and the logits (B, V) of what follows each prompt.
         """
-        lengths = cu_seqlens.diff()
-        count, config = len(lengths), model.config
-        shape = (count, room, config.heads, config.head_dim)
-        dtype = (
-            torch.get_autocast_dtype(tokens.device.type) if _autocast(tokens) else model.embedding.tokens.weight.dtype
-        )
-        layers = [
-            _Layer(*(torch.zeros(shape, dtype=dtype, device=tokens.device) for _ in range(2))) for _ in model.blocks
-        ]
+        count = len(cu_seqlens) - 1
+        cache = cls(model, _layers(model, count, room), cu_seqlens.diff().tolist())
         rotation = None if model.rotary is None else model.rotary(positions)
         sequences = Sequences(cu_seqlens, max_seqlen, rotation)
-        sentences = torch.repeat_interleave(torch.arange(count, device=tokens.device), lengths, output_size=len(tokens))
-        cache = cls(model, layers, lengths.tolist())
-        parts = [_Prompt(layer, sequences, sentences, positions) for layer in layers]
-        return cache, cache._logits(tokens, positions, parts, cu_seqlens[1:].long() - 1)
+        sentences, _ = _rows(cu_seqlens, len(tokens))
+        parts = [_Prompt(layer, sequences, sentences, positions) for layer in cache._layers]
+        sources: list[_Source] = []
+        if memory is not None:
+            cache._sources = _layers(model, count, memory.max_seqlen)
+            places = torch.arange(memory.max_seqlen, device=tokens.device)
+            cache._visible = (places < memory.cu_seqlens.diff()[:, None])[:, None, None]
+            sources = [_Source(layer, memory) for layer in cache._sources]
+        return cache, cache._logits(tokens, positions, parts, sources, cu_seqlens[1:].long() - 1)
 
     def append(self, tokens: Tensor) -> Tensor:
         """Reads one more token of each sentence, (B,) int64; the logits (B, V) of what follows it.
@@ -114,7 +156,9 @@ class KeyValueCache:
         lengths = torch.tensor(self.lengths, device=tokens.device)
         visible = (torch.arange(longest, device=tokens.device) <= lengths[:, None])[:, None, None]  # (B, 1, 1, L)
         rotation = None if self.model.rotary is None else self.model.rotary(lengths)
-        logits = self._logits(tokens, lengths, [_Step(layer, lengths, visible, rotation) for layer in self._layers])
+        parts = [_Step(layer, lengths, visible, rotation) for layer in self._layers]
+        sources = [_SourceAgain(layer, self._visible) for layer in self._sources if self._visible is not None]
+        logits = self._logits(tokens, lengths, parts, sources)
         self.lengths = [length + 1 for length in self.lengths]
         return logits
 
@@ -123,22 +167,33 @@ class KeyValueCache:
         if sentences == list(range(len(self.lengths))):
             return
         index = torch.tensor(sentences, dtype=torch.int64, device=self._layers[0].keys.device)
-        for layer in self._layers:
+        for layer in (*self._layers, *self._sources):
             layer.keys, layer.values = layer.keys[index], layer.values[index]
+        if self._visible is not None:
+            self._visible = self._visible[index]
         self.lengths = [self.lengths[i] for i in sentences]
 
     def _logits(
-        self, tokens: Tensor, positions: Tensor, parts: list[_Prompt] | list[_Step], rows: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        parts: Sequence[Attended],
+        sources: Sequence[Remembered],
+        rows: Tensor | None = None,
     ) -> Tensor:
         model = self.model
         stream = Stream(model.embedding(tokens, positions))
-        for block, part in zip(model.blocks, parts, strict=True):
-            stream = block(stream, part)
+        for i, (block, part) in enumerate(zip(model.blocks, parts, strict=True)):
+            stream = block(stream, part, memory=sources[i] if sources else None)
         if rows is not None:
             stream = stream.at(rows)
         hidden = stream.residual if model.final_norm is None else model.final_norm(stream).y
         return F.linear(model.head(hidden), model.embedding.tokens.weight, model.head.bias)
 
 
-def _autocast(tokens: Tensor) -> bool:
-    return torch.is_autocast_enabled(tokens.device.type)
+def _layers(model: LanguageModel, sentences: int, room: int) -> list[_Layer]:
+    """Empty ones, in the dtype of the products."""
+    shape, device = (sentences, room, model.config.heads, model.config.head_dim), model.device
+    autocast = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if autocast else model.embedding.tokens.weight.dtype
+    return [_Layer(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))) for _ in model.blocks]

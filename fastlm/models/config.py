@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from fastlm.config import option
@@ -10,10 +11,18 @@ from fastlm.errors import ConfigError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and choices of an encoder or decoder language model; defaults are the training record's."""
+    """Sizes and choices of a model; defaults are the training record's."""
 
-    model: str = option("encoder", "encoder (masked LM) or decoder (causal LM)", choices=("encoder", "decoder"))
-    layers: int = option(6, "transformer blocks", unit="N", minimum=1)
+    model: str = option(
+        "encoder",
+        "encoder (masked LM), decoder (causal LM) or seq2seq (translation: an encoder and a decoder that reads it)",
+        choices=("encoder", "decoder", "seq2seq"),
+    )
+    layers: int = option(6, "transformer blocks (of a translation model's encoder)", unit="N", minimum=1)
+    decoder_layers: int = option(0, "blocks of a translation model's decoder; 0: --layers", unit="N", minimum=0)
+    embeddings: str = option(
+        "shared", "of a translation model: one table of tokens, or one for each side", choices=("shared", "separate")
+    )
     d_model: int = option(512, "width of the hidden states", unit="N", minimum=8)
     heads: int = option(
         8, "attention heads; d_model / heads is the head width (16 to 128 in steps of 8)", unit="N", minimum=1
@@ -34,6 +43,8 @@ class ModelConfig:
     vocab_size: int = option(0, "vocabulary entries; 0 takes 30,000 or as many as the text gives", unit="N", minimum=0)
 
     def __post_init__(self) -> None:
+        if self.model == "seq2seq" and self.head != "tied":
+            raise ConfigError(f"--head {self.head} is the encoder's; a translation model takes --head tied")
         if self.d_model % self.heads:
             raise ConfigError(f"--d-model {self.d_model} is not a multiple of --heads {self.heads}")
         if self.head_dim % 8 or not 16 <= self.head_dim <= 128:
@@ -41,6 +52,11 @@ class ModelConfig:
                 f"--d-model {self.d_model} / --heads {self.heads} gives head width {self.head_dim}; "
                 "it must be 16 to 128 in steps of 8"
             )
+
+    def side(self, kind: str) -> ModelConfig:
+        """The encoder or decoder of a translation model, as a model of its own."""
+        layers = self.decoder_layers or self.layers if kind == "decoder" else self.layers
+        return dataclasses.replace(self, model=kind, layers=layers, decoder_layers=0, embeddings="shared")
 
     @property
     def head_dim(self) -> int:

@@ -15,7 +15,7 @@ class DecoderLM(LanguageModel):
 
     causal = True
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
         """See `LanguageModel`.
 
         Raises:
@@ -23,4 +23,4 @@ class DecoderLM(LanguageModel):
         """
         if config.head != "tied":
             raise ConfigError(f"--head {config.head} is the encoder's; a decoder takes --head tied")
-        super().__init__(config)
+        super().__init__(config, cross=cross)

@@ -6,11 +6,13 @@ from fastlm.models.config import ModelConfig
 from fastlm.models.decoder import DecoderLM
 from fastlm.models.encoder import EncoderLM
 from fastlm.models.language_model import LanguageModel
+from fastlm.models.seq2seq import Seq2SeqLM
 
-MODELS: dict[str, type[LanguageModel]] = {"encoder": EncoderLM, "decoder": DecoderLM}
+Model = LanguageModel | Seq2SeqLM
+MODELS: dict[str, type[Model]] = {"encoder": EncoderLM, "decoder": DecoderLM, "seq2seq": Seq2SeqLM}
 
 
-def build(config: ModelConfig) -> LanguageModel:
+def build(config: ModelConfig) -> Model:
     """A freshly initialised model in training mode, on PyTorch's default device and in its default dtype.
 
     Raises:

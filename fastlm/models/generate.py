@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastlm.models.cache import KeyValueCache
 from fastlm.models.language_model import LanguageModel
@@ -54,7 +54,7 @@ def generate(
     _require(model, "decoder")
     _check_sampling(max_new_tokens, temperature, top_k, top_p)
     _check_prompts(model, prompts, room=1)
-    _check_ids(model, banned, "banned")
+    check_ids(model, banned, "banned")
     if len(set(banned)) >= model.config.vocab_size:
         raise ValueError(f"banned holds all {model.config.vocab_size} ids of the vocabulary; leave some to write")
     if not max_new_tokens:
@@ -69,7 +69,7 @@ def generate(
         return [_draw(row, temperature, top_k, top_p, generators[i]) for row, i in rows]
 
     written: list[list[int]] = [[] for _ in prompts]
-    with _evaluating(model):
+    with evaluating(model):
         for batch in _batches(prompts, max_new_tokens, model.config.seq_len, batch_tokens):
             _continue(model, prompts, written, batch, max_new_tokens, eos_id, choose)
     return written
@@ -98,7 +98,7 @@ def _continue(
 ) -> None:
     """Writes what ``choose`` takes behind the prompts ``running``; each token is read once."""
     room = min(max(len(prompts[i]) for i in running) + max_new_tokens, model.config.seq_len)
-    cache, logits = KeyValueCache.read(model, *_pack([prompts[i] for i in running], model.device), room=room)
+    cache, logits = KeyValueCache.read(model, *pack([prompts[i] for i in running], model.device), room=room)
     while True:
         chosen = choose(logits.float(), running)
         left = []
@@ -137,12 +137,12 @@ def fill(
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; it must be at least 1")
     _check_prompts(model, [ids], room=0)
-    _check_ids(model, banned, "banned")
+    check_ids(model, banned, "banned")
     rows = [row for row, token in enumerate(ids) if token == mask_id]
     if not rows:
         return []
-    with _evaluating(model):
-        tokens, positions, cu_seqlens, max_seqlen = _pack([ids], model.device)
+    with evaluating(model):
+        tokens, positions, cu_seqlens, max_seqlen = pack([ids], model.device)
         at = torch.tensor(rows, device=model.device)
         probabilities = model(tokens, positions, cu_seqlens, max_seqlen, rows=at).float().softmax(-1).cpu()
     probabilities[:, list(banned)] = -1.0
@@ -163,7 +163,7 @@ def _draw(logits: Tensor, temperature: float, top_k: int, top_p: float, generato
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
 
 
-def _pack(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
+def pack(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
     """Texts end to end: tokens (T,), positions (T,), cu_seqlens (B+1,), max_seqlen."""
     lengths = [len(text) for text in texts]
     tokens = torch.tensor([token for text in texts for token in text], dtype=torch.int64)
@@ -173,7 +173,7 @@ def _pack(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor,
 
 
 @contextmanager
-def _evaluating(model: LanguageModel) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Without dropout and gradients."""
     training = model.training
     model.eval()
@@ -207,10 +207,11 @@ def _check_prompts(model: LanguageModel, prompts: Sequence[Sequence[int]], *, ro
     for i, prompt in enumerate(prompts):
         if not 1 <= len(prompt) <= longest:
             raise ValueError(f"prompt {i} has {len(prompt)} tokens; the model's seq_len takes 1 to {longest} of them")
-        _check_ids(model, prompt, f"prompt {i}")
+        check_ids(model, prompt, f"prompt {i}")
 
 
-def _check_ids(model: LanguageModel, ids: Sequence[int], name: str) -> None:
+def check_ids(model: LanguageModel, ids: Sequence[int], name: str) -> None:
+    """Refuse ids outside the vocabulary, with ValueError."""
     wrong = [token for token in ids if not 0 <= token < model.config.vocab_size]
     if wrong:
         raise ValueError(f"{name} holds id {wrong[0]}; the vocabulary has 0 to {model.config.vocab_size - 1}")

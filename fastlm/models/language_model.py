@@ -18,6 +18,7 @@ from fastlm.errors import ConfigError
 from fastlm.models.config import ModelConfig
 from fastlm.nn.attention import RotaryPositions, Sequences, select_queries
 from fastlm.nn.block import Block
+from fastlm.nn.cross_attention import Memory
 from fastlm.nn.embedding import PackedEmbedding
 from fastlm.nn.head import build_head
 from fastlm.nn.norm import Stream, StreamNorm
@@ -38,8 +39,12 @@ class LanguageModel(nn.Module):
 
     causal: bool
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
         """Build from sizes alone; the weights come from PyTorch's default generator.
+
+        Args:
+            config: of the model.
+            cross: whether every block reads a memory, too (`fastlm.nn.cross_attention`).
 
         Raises:
             ConfigError: a vocabulary of 0 (the tokenizer has not filled it in).
@@ -54,6 +59,7 @@ class LanguageModel(nn.Module):
             c.vocab_size, c.d_model, c.seq_len, positions=c.positions, dropout=c.dropout, std=std
         )
         self.rotary = RotaryPositions(c.head_dim, c.seq_len) if c.positions == "rotary" else None
+        self.block_seeds = Block.seeds(cross)
         self.blocks = nn.ModuleList(
             Block(
                 c.d_model,
@@ -63,6 +69,7 @@ class LanguageModel(nn.Module):
                 activation=c.activation,
                 norm=c.norm,
                 dropout=c.dropout,
+                cross=cross,
             )
             for _ in range(c.layers)
         )
@@ -85,6 +92,7 @@ class LanguageModel(nn.Module):
         max_seqlen: int,
         rows: Tensor | None = None,
         dropout_seed: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """The blocks' output after the final LayerNorm, (T, d), or (M, d) at ``rows``. Arguments as :meth:`forward`.
 
@@ -102,7 +110,7 @@ class LanguageModel(nn.Module):
         wanted = tokens.shape[0] if rows is None else rows.shape[0]
         if _keeps_shapes(tokens.device.type):
             tokens, positions, rows = _pad_shapes(tokens, positions, rows)
-        return self._trunk(self, tokens, positions, cu_seqlens, max_seqlen, rows, seed)[:wanted]
+        return self._trunk(self, tokens, positions, cu_seqlens, max_seqlen, rows, seed, memory)[:wanted]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def draw_seed(self) -> Tensor:
@@ -151,6 +159,7 @@ class LanguageModel(nn.Module):
         label_smoothing: float = 0.0,
         reduction: str = "sum",
         dropout_seed: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> ops.LinearCrossEntropyOutput:
         """Cross-entropy at the batch's target rows; the (M, V) logits are never in memory at once.
 
@@ -163,6 +172,7 @@ class LanguageModel(nn.Module):
             batch.max_seqlen,
             rows=batch.target_rows,
             dropout_seed=dropout_seed,
+            memory=memory,
         )
         return ops.linear_cross_entropy(
             self.head(hidden),
@@ -187,6 +197,7 @@ def _run_trunk(
     max_seqlen: int,
     rows: Tensor | None,
     dropout_seed: Tensor,
+    memory: Memory | None,
 ) -> Tensor:
     """Embedding to final LayerNorm: one graph, and a function of the model so that a copied model runs its own weights.
 
@@ -198,11 +209,13 @@ def _run_trunk(
     sequences = Sequences(cu_seqlens, max_seqlen, rotation)
     queries = None if rows is None else select_queries(rows, sequences)
     *blocks, last = model.blocks
-    final_seed = dropout_seed + Block.SEEDS * len(model.blocks)
+    seeds = model.block_seeds
+    final_seed = dropout_seed + seeds * len(model.blocks)
     stream = Stream(model.embedding(tokens, positions, final_seed + 1))
     for i, block in enumerate(blocks):
-        stream = block(stream, sequences, dropout_seed=dropout_seed + Block.SEEDS * i)
-    stream = last(stream, sequences, None if model.causal else queries, dropout_seed=final_seed - Block.SEEDS)
+        stream = block(stream, sequences, dropout_seed=dropout_seed + seeds * i, memory=memory)
+    queries = None if model.causal else queries
+    stream = last(stream, sequences, queries, dropout_seed=final_seed - seeds, memory=memory)
     if model.causal and rows is not None:
         stream = stream.at(rows)
     hidden: Tensor = stream.residual if model.final_norm is None else model.final_norm(stream, final_seed).y

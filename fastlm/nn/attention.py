@@ -47,6 +47,21 @@ class Sequences(NamedTuple):
             **dropout,
         )
 
+    def attend_to(
+        self, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_k: Tensor, max_seqlen_k: int, **dropout: Any
+    ) -> Tensor:
+        """Each sentence's q (T, H, D) attend to other rows, k and v (S, H, D), which ``cu_seqlens_k`` deals out."""
+        return ops.attention(
+            q,
+            k,
+            v,
+            self.cu_seqlens,
+            cu_seqlens_k,
+            max_seqlen_q=self.max_seqlen,
+            max_seqlen_k=max_seqlen_k,
+            **dropout,
+        )
+
 
 class Attended(Protocol):
     """What rows attend to: `Sequences`, or the keys and values of `fastlm.models.cache`."""
@@ -59,6 +74,11 @@ class Attended(Protocol):
         self, q: Tensor, k: Tensor, v: Tensor, queries: Queries | None, *, causal: bool, **dropout: Any
     ) -> Tensor:
         """Of rows, q (T or M, H, D), k and v (T, H, D) -> q's shape."""
+
+    def attend_to(
+        self, q: Tensor, k: Tensor, v: Tensor, cu_seqlens_k: Tensor, max_seqlen_k: int, **dropout: Any
+    ) -> Tensor:
+        """Q (T, H, D) to rows of other sentences, k and v (S, H, D) -> q's shape."""
 
 
 class Queries(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fastlm.nn.attention import Attended, Queries, SelfAttention
+from fastlm.nn.cross_attention import CrossAttention, Remembered
 from fastlm.nn.mlp import MLP
 from fastlm.nn.norm import Stream, StreamNorm
 
@@ -18,41 +19,81 @@ class Block(nn.Module):
     leaves nothing.
     """
 
-    SEEDS = 2  # a block's dropout takes this many seeds: its own and the next one
-
     def __init__(
-        self, d_model: int, heads: int, ff: int, *, causal: bool, activation: str, norm: str, dropout: float
+        self,
+        d_model: int,
+        heads: int,
+        ff: int,
+        *,
+        causal: bool,
+        activation: str,
+        norm: str,
+        dropout: float,
+        cross: bool = False,
     ) -> None:
         super().__init__()
         self.pre = norm == "pre"
         self.attention_norm = StreamNorm(d_model, dropout)
         self.attention = SelfAttention(d_model, heads, causal=causal, dropout=dropout)
+        if cross:
+            self.cross_norm = StreamNorm(d_model, dropout)
+            self.cross_attention = CrossAttention(d_model, heads, dropout=dropout)
         self.mlp_norm = StreamNorm(d_model, dropout)
         self.mlp = MLP(d_model, ff, activation=activation)
 
+    @staticmethod
+    def seeds(cross: bool) -> int:
+        """How many numbers a block's dropout takes: its own seed and those after it."""
+        return 3 if cross else 2
+
     def forward(
-        self, stream: Stream, sequences: Attended, queries: Queries | None = None, dropout_seed: Tensor | int = 0
+        self,
+        stream: Stream,
+        sequences: Attended,
+        queries: Queries | None = None,
+        dropout_seed: Tensor | int = 0,
+        memory: Remembered | None = None,
     ) -> Stream:
         """A stream of T rows to one of T, or of the M rows that ``queries`` names, if only these are needed.
 
-        Then only the keys and values are computed for all T rows. Dropout takes ``dropout_seed`` for attention and for
-        the first norm (whose masks differ under one seed), the number after it for the second.
+        Then only the keys and values are computed for all T rows. Between attention and feed-forward a block with
+        ``cross`` reads ``memory``, for all T rows. Dropout takes ``dropout_seed`` for attention and for the first norm
+        (whose masks differ under one seed), and the numbers after it for the next ones.
         """
         run = self._pre if self.pre else self._post
-        return run(stream, sequences, queries, dropout_seed)
+        return run(stream, sequences, queries, dropout_seed, memory)
 
-    def _pre(self, stream: Stream, sequences: Attended, queries: Queries | None, seed: Tensor | int) -> Stream:
+    def _pre(
+        self,
+        stream: Stream,
+        sequences: Attended,
+        queries: Queries | None,
+        seed: Tensor | int,
+        memory: Remembered | None,
+    ) -> Stream:
         y, x = self.attention_norm(stream, seed)
         branch = self.attention(y, sequences, queries, seed)
         kept = x if queries is None else x[queries.rows]
+        if memory is not None:
+            y, kept = self.cross_norm(Stream(kept, branch), seed + 2)
+            branch = self.cross_attention(y, sequences, memory, seed + 2)
         y, x = self.mlp_norm(Stream(kept, branch), seed + 1)
         return Stream(x, self.mlp(y))
 
-    def _post(self, stream: Stream, sequences: Attended, queries: Queries | None, seed: Tensor | int) -> Stream:
+    def _post(
+        self,
+        stream: Stream,
+        sequences: Attended,
+        queries: Queries | None,
+        seed: Tensor | int,
+        memory: Remembered | None,
+    ) -> Stream:
         x = stream.residual
         branch = self.attention(x, sequences, queries, seed)
         kept = x if queries is None else x[queries.rows]
         # The norm's result is the next residual, which keeps its precision under autocast.
         y, _ = self.attention_norm(Stream(kept, branch), seed, x.dtype)
+        if memory is not None:
+            y, _ = self.cross_norm(Stream(y, self.cross_attention(y, sequences, memory, seed + 2)), seed + 2, x.dtype)
         y, _ = self.mlp_norm(Stream(y, self.mlp(y)), seed + 1, x.dtype)
         return Stream(y)

@@ -7,6 +7,7 @@ Order is by the step in the name, never by time of change.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -21,13 +22,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fastlm import __version__
-from fastlm.config import update
+from fastlm.config import as_dict, update
 from fastlm.errors import CheckpointError, ConfigError
 from fastlm.train import atomic
 from fastlm.train.config import RunConfig
 
 if TYPE_CHECKING:
-    from fastlm.models.language_model import LanguageModel
+    from fastlm.models.config import ModelConfig
+    from fastlm.models.factory import Model
     from fastlm.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -69,7 +71,7 @@ class Checkpoint:
 class Loaded:
     """A trained model as the commands use it, on the CPU and in eval mode."""
 
-    model: LanguageModel
+    model: Model
     tokenizer: Tokenizer
     config: RunConfig
     step: int
@@ -366,6 +368,33 @@ def load(run: Path, which: str | int = "best") -> Loaded:
     model = build(config.model)
     load_weights(model, saved.model, saved.path)
     return Loaded(model.eval(), tokenizer, config, saved.step)
+
+
+def load_into(model: nn.Module, config: ModelConfig, tokenizer: Tokenizer, init: Path) -> None:
+    """The best weights of a run or of a merged model, in a fresh model.
+
+    Raises:
+        CheckpointError: see `load`; another tokenizer, or a model of another kind or size (dropout may differ).
+    """
+    loaded = load(init)
+    if loaded.tokenizer.digest != tokenizer.digest:
+        raise CheckpointError(
+            f"--init {init}: its tokenizer is not that of the text; prepare the text with --tokenizer "
+            f"{init / 'tokenizer.json'}"
+        )
+    for field in dataclasses.fields(config):
+        own, its = getattr(config, field.name), getattr(loaded.config.model, field.name)
+        if own != its and field.name != "dropout":
+            flag = field.name.replace("_", "-")
+            raise CheckpointError(f"--init {init}: it has --{flag} {its}, this run {own}")
+    model.load_state_dict(loaded.model.state_dict())
+
+
+def publish(path: Path, model: nn.Module, tokenizer: Tokenizer, config: RunConfig) -> None:
+    """A model that no run has trained, as a folder that commands read and ``--init`` takes: its step is 0."""
+    path.mkdir(parents=True)
+    tokenizer.save(path / "tokenizer.json")
+    save(path, 0, weights(model), {}, {"config": as_dict(config), "tokenizer": tokenizer.digest})
 
 
 def saved_config(plain: dict[str, Any], source: Path) -> RunConfig:

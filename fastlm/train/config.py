@@ -21,6 +21,9 @@ class TrainConfig:
     max_minutes: float = option(
         0.0, "stop after this much training time; 0: no limit", unit="MINUTES", minimum=0, harmless=True
     )
+    init: str = option(
+        "", "weights to begin with: a run of the same kind, or what fastlm merge made; none: drawn anew", unit="RUN"
+    )
     optimizer: str = option(
         "adamw", "adamw (decoupled decay) or adam-l2 (decay in the gradient)", choices=("adamw", "adam-l2")
     )

@@ -18,7 +18,7 @@ from fastlm.train.metrics import CHARACTERS, COLUMNS, CORRECT, LOSS, TARGETS, Sc
 
 if TYPE_CHECKING:
     from fastlm.data.store import Store
-    from fastlm.models.language_model import LanguageModel
+    from fastlm.models.factory import Model
 
 
 class Grouping:
@@ -79,7 +79,7 @@ class Grouping:
 
 
 def evaluate(
-    model: LanguageModel,
+    model: Model,
     batches: Iterable[Batch],
     store: Store,
     *,

@@ -19,8 +19,8 @@ from fastlm.config import as_dict
 from fastlm.data.loader import Loader, validation
 from fastlm.data.prepare import prepared
 from fastlm.data.store import Store
-from fastlm.models.factory import build
-from fastlm.models.language_model import LanguageModel
+from fastlm.models.factory import Model, build
+from fastlm.text.tokenizer import Tokenizer
 from fastlm.train import checkpoint, distributed, optim, plan, resume, runfolder, schedule, tracker
 from fastlm.train.config import RunConfig
 from fastlm.train.display import Display, number
@@ -57,7 +57,7 @@ class Ready:
     identity: dict[str, Any]
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self) -> Model:
         """The model, not wrapped."""
         return self.stepper.model
 
@@ -101,7 +101,7 @@ def prepare(requested: RunConfig, world: World, shown: Display, stack: contextli
     rhythm = plan.rhythm(config.train, loader)
     schedule.check(config.train, rhythm.total_steps)
     grouping = Grouping(store)
-    stepper = _stepper(config, machine, world, grouping)
+    stepper = _stepper(config, machine, world, grouping, store.tokenizer)
     identity = {
         "store": store.digest,
         "tokenizer": store.tokenizer.digest,
@@ -126,9 +126,12 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _stepper(config: RunConfig, machine: Machine, world: World, grouping: Grouping) -> Stepper:
+def _stepper(config: RunConfig, machine: Machine, world: World, grouping: Grouping, tokenizer: Tokenizer) -> Stepper:
     torch.manual_seed(mix(config.train.seed, WEIGHTS))
-    model = build(config.model).to(machine.device)
+    model = build(config.model)
+    if config.train.init:
+        checkpoint.load_into(model, config.model, tokenizer, Path(config.train.init))
+    model = model.to(machine.device)
     return Stepper(model, optim.build(model, config.train), config.train, machine, world, grouping)
 
 
@@ -200,7 +203,7 @@ def _record(ready: Ready, requested: RunConfig, shown: Display) -> None:
 def _text(ready: Ready) -> dict[str, Any]:
     """Sizes of both splits, sentences cut, and the unigram baseline."""
     store, config = ready.store, ready.config
-    decoder = config.model.model == "decoder"
+    ends = config.model.model != "encoder"
     found: dict[str, Any] = {}
     for split in ("train", "valid"):
         ids = store.select(split, config.data)
@@ -211,7 +214,7 @@ def _text(ready: Ready) -> dict[str, Any]:
             "too_long": int(np.count_nonzero(lengths + SPECIALS > config.model.seq_len)),
         }
         if split == "train":
-            counts = token_counts(store, ids, ends=decoder)
+            counts = token_counts(store, ids, ends=ends)
     batches = validation(store, config.model, config.data, sentences=config.train.valid_sentences, seed=VALIDATION_SEED)
     scores = unigram_loss(counts, batches, store)
     found["unigram_loss"] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastlm import ops
 from fastlm.batch import Batch, Step, to_device
 from fastlm.errors import FastlmError
-from fastlm.models.language_model import LanguageModel
+from fastlm.models.factory import Model
 from fastlm.train import optim
 from fastlm.train.config import TrainConfig
 from fastlm.train.distributed import World, parallel
@@ -42,7 +42,7 @@ def mix(*values: int) -> int:
 class SummedLoss(nn.Module):
     """``model.loss`` as a module's forward, which is what DDP wraps."""
 
-    def __init__(self, model: LanguageModel, label_smoothing: float) -> None:
+    def __init__(self, model: Model, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
@@ -76,7 +76,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Model,
         optimizer: torch.optim.Adam,
         config: TrainConfig,
         machine: Machine,

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastlm.models import LanguageModel, build
 from fastlm.models.cache import KeyValueCache
 from fastlm.models.config import ModelConfig
-from fastlm.models.generate import _pack, generate
+from fastlm.models.generate import generate, pack
 
 VOCAB = 50
 PROMPTS = [[2, 7, 9, 8], [2], [2, 11, 12, 13, 14, 15, 16], [2, 3]]
@@ -27,7 +27,7 @@ def make_model(**values: object) -> LanguageModel:
 
 def again(model: LanguageModel, texts: list[list[int]]) -> Tensor:
     """Logits of what follows each text, from all of it."""
-    tokens, positions, cu_seqlens, longest = _pack(texts, model.device)
+    tokens, positions, cu_seqlens, longest = pack(texts, model.device)
     return model(tokens, positions, cu_seqlens, longest, rows=cu_seqlens[1:].long() - 1)
 
 
@@ -49,7 +49,7 @@ def test_every_step_is_that_of_the_whole_text(values: dict[str, str], dtype: tor
         model, tolerance = model.double(), {"rtol": 1e-10, "atol": 1e-10}
     texts = [list(prompt) for prompt in PROMPTS]
     with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
-        cache, logits = KeyValueCache.read(model, *_pack(texts, model.device), room=14)
+        cache, logits = KeyValueCache.read(model, *pack(texts, model.device), room=14)
         torch.testing.assert_close(logits, again(model, texts), **tolerance)
         for kept in ([0, 1, 2, 3], [3, 1, 2], [2, 2, 0], [1, 0, 2, 0], [0, 1, 2, 3]):
             cache.select(kept)
@@ -85,7 +85,7 @@ def test_each_token_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_full_cache_says_so() -> None:
     model = make_model()
-    cache, _ = KeyValueCache.read(model, *_pack([[2, 4, 5], [2]], model.device), room=4)
+    cache, _ = KeyValueCache.read(model, *pack([[2, 4, 5], [2]], model.device), room=4)
     cache.append(torch.tensor([6, 6]))
     with pytest.raises(ValueError, match="a sentence has 4 tokens, and the cache was made for no more"):
         cache.append(torch.tensor([6, 6]))

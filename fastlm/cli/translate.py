@@ -1,0 +1,120 @@
+"""``fastlm translate``: sentences through a translation run, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastlm.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fastlm.train.checkpoint import Loaded
+
+#: lines that are read before the first is written
+LINES_AT_ONCE = 1024
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "translate",
+        help="translate lines with a translation run",
+        description="Reads a sentence a line and writes its translation, in the same order; progress goes to stderr.",
+    )
+    parser.add_argument("checkpoint", metavar="RUN", help="run folder of a translation model")
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="text, a sentence a line; -: stdin")
+    parser.add_argument(
+        "--to", choices=("auto", "ko", "en"), default="auto", help="auto: of Hangul to en, else to ko (default auto)"
+    )
+    parser.add_argument("--beams", type=int, default=4, metavar="N", help="1 is greedy (default 4)")
+    parser.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="A", help="log p / length ** A ranks beams (default 1)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=0, metavar="TOKENS", help="longest translation; 0: what the model takes"
+    )
+    parser.add_argument(
+        "--n-best", type=int, default=1, metavar="N", help="translations a line, best first (default 1)"
+    )
+    parser.add_argument("--scores", action="store_true", help="put the score and a tab before each")
+    parser.add_argument("--batch-tokens", type=int, default=16_384, metavar="TOKENS", help="worked on at once")
+    parser.add_argument("--which", default="best", metavar="best|latest|STEP", help="checkpoint (default best)")
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints translations; a line without text gives as many empty ones."""
+    for name, least in (("beams", 1), ("n_best", 1), ("max_new_tokens", 0), ("batch_tokens", 1)):
+        if getattr(args, name) < least:
+            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(args, name)} is below {least}")
+    if args.n_best > args.beams:
+        raise ConfigError(f"--n-best {args.n_best} needs as many --beams, and there are {args.beams}")
+    from fastlm.cli.loading import load_run
+
+    loaded = load_run(args.checkpoint, args.which, needs="seq2seq", command="translate")
+    done = 0
+    for lines in _chunks(_lines(args.file)):
+        for best in _translated(loaded, lines, args):
+            padded = (best + [(0.0, "")] * args.n_best)[: args.n_best]
+            print("\n".join(f"{score:.4f}\t{text}" if args.scores else text for score, text in padded), flush=True)
+        done += len(lines)
+        if sys.stderr.isatty():
+            print(f"\r{done:,} lines", end="", file=sys.stderr, flush=True)
+    return 0
+
+
+def _translated(loaded: Loaded, lines: list[str], args: argparse.Namespace) -> list[list[tuple[float, str]]]:
+    """Of each line its translations with their scores, best first; none of a line without text."""
+    from fastlm.models.seq2seq import Seq2SeqLM
+    from fastlm.models.translate import translate
+    from fastlm.text.normalise import normalise
+
+    model, tokenizer = loaded.model, loaded.tokenizer
+    assert isinstance(model, Seq2SeqLM)
+    texts = [normalise(line) for line in lines]
+    room = model.config.seq_len - 2
+    ids = [tokenizer.encode(text)[:room] for text in texts]
+    full = [i for i, line in enumerate(ids) if line]
+    found = translate(
+        model,
+        [[tokenizer.bos_id, *ids[i], tokenizer.eos_id] for i in full],
+        [tokenizer.en_id if _to_english(texts[i], args.to) else tokenizer.ko_id for i in full],
+        eos_id=tokenizer.eos_id,
+        beams=args.beams,
+        length_penalty=args.length_penalty,
+        max_new_tokens=args.max_new_tokens,
+        banned=[i for i in range(tokenizer.special_count) if i != tokenizer.eos_id],
+        batch_tokens=args.batch_tokens,
+    )
+    results: list[list[tuple[float, str]]] = [[] for _ in lines]
+    for i, best in zip(full, found, strict=True):
+        results[i] = [(one.score, tokenizer.decode(list(one.ids))) for one in best]
+    return results
+
+
+def _to_english(text: str, to: str) -> bool:
+    """Whether to write English: as asked, or where the text holds Hangul."""
+    return to == "en" if to != "auto" else any("가" <= letter <= "힣" for letter in text)
+
+
+def _lines(path: str) -> Iterator[str]:
+    """Lines without their ends."""
+    if path == "-":
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        return
+    try:
+        with Path(path).open(encoding="utf-8", newline="\n") as file:
+            yield from (line.rstrip("\r\n") for line in file)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _chunks(lines: Iterator[str]) -> Iterator[list[str]]:
+    while chunk := list(itertools.islice(lines, LINES_AT_ONCE)):
+        yield chunk
