@@ -8,6 +8,11 @@ from fastlm.models.config import ModelConfig
 def parameter_count(config: ModelConfig) -> int:
     """Parameters of the model that `fastlm.models.build` makes, the shared embedding counted once."""
     d, v = config.d_model, config.vocab_size
+    if config.model == "seq2seq":
+        encoder, decoder = config.side("encoder"), config.side("decoder")
+        cross = (d + 1) * 4 * d + 2 * d
+        shared = v * d if config.embeddings == "shared" else 0
+        return parameter_count(encoder) + parameter_count(decoder) + decoder.layers * cross - shared
     norm = 2 * d
     embedding = v * d + (config.seq_len * d if config.positions == "learned" else 0) + norm
     final_norm = norm if config.norm == "pre" else 0
@@ -37,7 +42,7 @@ def flops_per_token(
     that a utilisation computed from it can be compared between models.
 
     Args:
-        config: the model's.
+        config: a language model's.
         sequence_length: S, mean sentence length in tokens, weighted by tokens (each token attends to its own
             sentence); default ``config.seq_len``.
         target_share: share of the tokens that reach the output head; default 1 for a decoder, 0.15 for an encoder.

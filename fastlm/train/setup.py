@@ -19,6 +19,7 @@ from fastlm.config import as_dict
 from fastlm.data.loader import Loader, validation
 from fastlm.data.prepare import prepared
 from fastlm.data.store import Store
+from fastlm.errors import ConfigError
 from fastlm.models.factory import Model, build
 from fastlm.text.tokenizer import Tokenizer
 from fastlm.train import checkpoint, distributed, optim, plan, resume, runfolder, schedule, tracker
@@ -71,6 +72,8 @@ def prepare(requested: RunConfig, world: World, shown: Display, stack: contextli
     config, length_note = plan.with_default_length(requested)
     if config.train.tensorboard:
         tracker.check_available()
+    if config.train.graphs and config.model.model == "seq2seq":
+        raise ConfigError("--graphs takes language models: the sources of a translation model are not padded")
     machine = plan.machine(config.train, world)
     # The folder before the text: a run that may not start says so at once.
     run, start = RunFolder(runfolder.choose(config)), None

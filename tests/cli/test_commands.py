@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -167,3 +168,73 @@ def test_an_instruction_set_that_is_not_here_is_one_line(workspace: Path, comman
     assert done.stderr.startswith(error)
     assert len(done.stderr.splitlines()) == 1
     assert not (workspace / "new").exists()
+
+
+# Translation
+
+
+@pytest.fixture(scope="module")
+def translator(workspace: Path) -> Path:
+    """The two runs merged and fine-tuned for some steps."""
+    merged, run = workspace / "merged", workspace / "translator"
+    assert main(["merge", str(workspace / "encoder"), str(workspace / "decoder"), "--out", str(merged)]) == 0
+    words = ["train", "--model", "seq2seq", "--init", str(merged), "--run", str(run), "--lr", "3e-3", *SHORT]
+    assert main([*words, "--data", str(workspace / "ko.txt"), str(workspace / "en.txt")]) == 0
+    return run
+
+
+def test_a_merged_model_learns_to_translate(translator: Path) -> None:
+    lines = [json.loads(line) for line in (translator / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    valid = [line["loss"] for line in lines if line["split"] == "valid"]
+    assert valid[-1] < valid[0]
+    config = json.loads((translator / "config.json").read_text(encoding="utf-8"))["config"]["model"]
+    assert (config["model"], config["layers"], config["d_model"]) == ("seq2seq", 2, 32)  # as the weights say
+
+
+def test_lines_are_translated_in_order(
+    translator: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "나는 학교에 간다\n\nthe library\n"
+    (tmp_path / "in.txt").write_text(text, encoding="utf-8")
+    options = ["--max-new-tokens", "8", "--beams", "2"]
+    capsys.readouterr()
+    assert main(["translate", str(translator), str(tmp_path / "in.txt"), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[1] == "" and lines[0] and lines[2]
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert main(["translate", str(translator), "--n-best", "2", "--scores", *options]) == 0
+    scored = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [scored[0][1], scored[2][1], scored[4][1]] == lines
+    assert float(scored[0][0]) >= float(scored[1][0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["translate", "encoder"],
+            "its model is of kind encoder, fastlm translate needs kind seq2seq; use fastlm fill",
+        ),
+        (["translate", "translator", "none.txt"], "none.txt: No such file"),
+        (["translate", "translator", "--n-best", "9"], "--n-best 9 needs as many --beams"),
+        (["merge", "encoder", "encoder", "--out", "new"], "fastlm merge needs kind decoder"),
+        (["merge", "encoder", "decoder", "--out", "merged"], "exists already"),
+        (
+            ["train", "--model", "encoder", "--init", "merged", "--data", "ko.txt"],
+            "it has --model seq2seq, this run enc",
+        ),
+    ],
+)
+def test_translation_commands_refuse_in_one_line(
+    translator: Path,
+    workspace: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(workspace)
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error

@@ -24,6 +24,8 @@ SMALL = {"layers": 3, "d_model": 32, "heads": 2, "ff": 80, "dropout": 0.0, "seq_
         {"norm": "post"},
         {"positions": "rotary"},
         {"positions": "sinusoidal", "head": "transform"},
+        {"model": "seq2seq", "decoder_layers": 1},
+        {"model": "seq2seq", "embeddings": "separate", "norm": "post"},
     ],
     ids=str,
 )

@@ -119,14 +119,19 @@ def test_every_part_of_a_pass_drops_by_a_seed_of_its_own(monkeypatch: pytest.Mon
     from fastlm import ops
 
     seeds: list[tuple[str, int]] = []
-    for name in ("attention", "layer_norm", "dropout_add_layer_norm"):
 
-        def spy(*args: Tensor, name: str = name, real=getattr(ops, name), **options: object) -> object:
+    def spy_on(name: str) -> None:
+        real = getattr(ops, name)
+
+        def spy(*args: Tensor, **options: object) -> object:
             if options.get("dropout_p"):
                 seeds.append((name if name == "attention" else "hidden", int(options["dropout_seed"])))
             return real(*args, **options)
 
         monkeypatch.setattr(ops, name, spy)
+
+    for name in ("attention", "layer_norm", "dropout_add_layer_norm"):
+        spy_on(name)
     make_model(dropout=0.1, layers=2, decoder_layers=2).train().loss(make_batch(SOURCES, TARGETS))
     encoder, decoder = 1 + 2 * (1 + 2), 1 + 2 * (2 + 3)  # embeddings; per block attentions and residual branches
     assert len(seeds) == len(set(seeds)) == encoder + decoder
@@ -216,3 +221,23 @@ def test_sources_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_translate_refuses(sources: list[list[int]], settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         translate(make_model(), sources, [EN], eos_id=EOS, **settings)
+
+
+def test_pairs_are_learnt_by_heart() -> None:
+    """Twelve random pairs in both directions; either search then writes them."""
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(7, VOCAB, (4 + i % 3,), generator=generator).tolist() for i in range(24)]
+    sources = [[2, *text, 3] for text in texts]
+    targets = [[EN if i % 2 else KO, *texts[i ^ 1]] for i in range(24)]
+    torch.manual_seed(0)
+    sizes = {"layers": 2, "d_model": 64, "heads": 4, "ff": 128, "seq_len": 12, "vocab_size": VOCAB, "dropout": 0.0}
+    model, batch = build(ModelConfig(model="seq2seq", **sizes)), make_batch(sources, targets)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model.loss(batch, reduction="mean").loss.backward()
+        optimizer.step()
+    languages = [target[0] for target in targets]
+    for beams in (1, 4):
+        found = translate(model, sources, languages, eos_id=EOS, beams=beams)
+        assert [list(best[0].ids) for best in found] == [target[1:] for target in targets]
