@@ -1,4 +1,7 @@
-"""``fastlm eval``: loss, accuracy, perplexity and bits per character of a run on held-out or other text."""
+"""``fastlm eval``: loss, accuracy, perplexity and bits per character of a run on held-out or other text.
+
+Of a translation run also chrF++ and BLEU, where translations are asked for.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from fastlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from fastlm.data.config import DataConfig
     from fastlm.data.store import Store
+    from fastlm.models import Model
     from fastlm.train.checkpoint import Loaded
     from fastlm.train.metrics import Score, Scores
+    from fastlm.train.translations import TranslationScore
 
 FIELDS = ("loss", "accuracy", "perplexity", "bits_per_character", "targets")
 
@@ -33,6 +39,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--sentences", type=int, default=0, metavar="N", help="a fixed sample of N sentences; 0: all (default 0)"
     )
     parser.add_argument("--which", default="best", metavar="best|latest|STEP", help="checkpoint (default best)")
+    parser.add_argument(
+        "--translate", action="store_true", help="of a translation run: translate, too, for chrF++ and BLEU (sacrebleu)"
+    )
+    parser.add_argument("--beams", type=int, default=4, metavar="N", help="for that; 1 is greedy (default 4)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
@@ -41,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     """Prints a table, or one JSON object."""
     if args.sentences < 0:
         raise ConfigError(f"--sentences: {args.sentences} is not 0 or more")
+    if args.beams < 1:
+        raise ConfigError(f"--beams: {args.beams} is below 1")
+    if args.translate:
+        from fastlm.train.translations import check_available
+
+        check_available()
     from fastlm.cli.loading import load_run
     from fastlm.data.loader import validation
     from fastlm.train import plan
@@ -48,21 +64,41 @@ def run(args: argparse.Namespace) -> int:
     from fastlm.train.evaluate import evaluate
     from fastlm.train.setup import VALIDATION_SEED
 
-    loaded = load_run(args.checkpoint, args.which)
+    loaded = load_run(
+        args.checkpoint, args.which, needs="seq2seq" if args.translate else "", command="eval --translate"
+    )
     store = _store(loaded, Path(args.checkpoint), tuple(args.data))
     config = loaded.config
     data = dataclasses.replace(config.data, languages=(), domains=()) if args.data else config.data
     machine = plan.machine(config.train, World())
     batches = validation(store, config.model, data, sentences=args.sentences, seed=VALIDATION_SEED)
-    scores = evaluate(loaded.model.to(machine.device), batches, store, dtype=machine.dtype)
+    model = loaded.model.to(machine.device)
+    scores = evaluate(model, batches, store, dtype=machine.dtype)
     if not scores.overall.targets:
         raise ConfigError("there is no sentence to score")
+    translations = _translations(model, store, data, args) if args.translate else {}
     if args.json:
-        print(json.dumps(_as_json(scores, loaded.step), ensure_ascii=False))
+        plain = _as_json(scores, loaded.step)
+        if translations:
+            plain["translations"] = {name: score.as_json() for name, score in translations.items()}
+        print(json.dumps(plain, ensure_ascii=False))
         return 0
     print(f"step {loaded.step:,}")
     print("\n".join(_table(scores)))
+    for name, score in translations.items():
+        print(f"{name}: chrF++ {score.chrf:.2f}, BLEU {score.bleu:.2f} of {score.sentences:,} sentences")
+        print("\n".join(f"  {metric}: {signature}" for metric, signature in score.signatures.items()))
     return 0
+
+
+def _translations(
+    model: Model, store: Store, data: DataConfig, args: argparse.Namespace
+) -> dict[str, TranslationScore]:
+    from fastlm.models.seq2seq import Seq2SeqLM
+    from fastlm.train.translations import translation_scores
+
+    assert isinstance(model, Seq2SeqLM)
+    return translation_scores(model, store, data, sentences=args.sentences, beams=args.beams)
 
 
 def _store(loaded: Loaded, run: Path, other: tuple[str, ...]) -> Store:
