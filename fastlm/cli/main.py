@@ -12,7 +12,7 @@ from fastlm import __version__
 from fastlm.cli.flags import Parser
 from fastlm.errors import FastlmError
 
-COMMANDS = ("train", "prepare", "tokenizer", "merge", "eval", "fill", "generate", "translate", "plot", "info")
+COMMANDS = ("train", "prepare", "tokenizer", "merge", "eval", "fill", "generate", "translate", "export", "plot", "info")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
