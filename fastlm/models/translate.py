@@ -45,8 +45,9 @@ def translate(
     """The best translations of every source, ``beams`` of them at most, best first.
 
     Beam search as in transformers' ``generate`` (early_stopping=False): per step 2 * beams candidates of a sentence;
-    those that end among the first ``beams`` are kept as finished with the score ``log p / length ** length_penalty``
-    (Wu et al. 2016, section 7, without its constant 5); a sentence is done when no running one can still be better.
+    those of the first ``beams`` that end, or are as long as may be, are finished with the score
+    ``log p / length ** length_penalty`` (Wu et al. 2016, section 7, without its constant 5), and the best ``beams`` of
+    all finished are kept; a sentence is done when the best running one would not be among them.
 
     Args:
         model: run without dropout, its mode is restored.
@@ -137,7 +138,7 @@ class _Search:
                 break
             cache.select(places)
             logits = cache.append(torch.tensor(tokens, device=device))
-        return [self._best(state) for state in states]
+        return [state.finished for state in states]
 
     def _candidates(self, logits: Tensor, states: list[_Beams]) -> list[_Options]:
         """The 2 * beams best continuations of each sentence."""
@@ -163,9 +164,12 @@ class _Search:
         origins: list[int] = []
         for rank, (score, origin, token) in enumerate(options.each()):
             text = state.running[origin]
-            if token == self.eos_id:
-                if rank < self.beams:
-                    state.finished.append(Translation(score / written**self.length_penalty, text))
+            ends = token == self.eos_id
+            if rank < self.beams and (ends or written == self.room):
+                state.finished.append(
+                    Translation(score / written**self.length_penalty, text if ends else (*text, token))
+                )
+            if ends:
                 continue
             if len(running) < self.beams:
                 running.append((*text, token))
@@ -181,14 +185,6 @@ class _Search:
             return not state.running
         best = max(state.scores, default=-torch.inf) / written**self.length_penalty
         return bool(state.finished[-1].score >= best)
-
-    def _best(self, state: _Beams) -> list[Translation]:
-        left = [
-            Translation(score / len(text) ** self.length_penalty, text)
-            for text, score in zip(state.running, state.scores, strict=True)
-            if len(state.finished) < self.beams and text
-        ]
-        return sorted([*state.finished, *left], reverse=True)[: self.beams]
 
 
 @dataclass(frozen=True)

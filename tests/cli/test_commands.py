@@ -238,3 +238,56 @@ def test_translation_commands_refuse_in_one_line(
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
+
+
+# Export
+
+
+@pytest.mark.parametrize("run", ["encoder", "decoder", "translator"])
+def test_an_exported_run_is_loaded_by_transformers(
+    run: str, translator: Path, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="an export is loaded by transformers")
+    capsys.readouterr()
+    assert main(["export", str(workspace / run), str(tmp_path / "out")]) == 0
+    assert "logits within" in capsys.readouterr().out
+    folder = str(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    if run == "encoder":
+        filled = transformers.pipeline("fill-mask", folder, tokenizer=tokenizer)("나는 [MASK] 간다", top_k=3)
+        assert main(["fill", str(workspace / run), "나는 [MASK] 간다", "--top-k", "3"]) == 0
+        printed = capsys.readouterr().out
+        assert all(one["token_str"].strip() in printed for one in filled)
+    elif run == "decoder":
+        written = transformers.pipeline("text-generation", folder, tokenizer=tokenizer)
+        assert written("the", max_new_tokens=5, do_sample=False)[0]["generated_text"].startswith("the")
+    else:
+        model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+        ids = tokenizer(["나는 학교에 간다"], return_tensors="pt")
+        theirs = model.generate(
+            **ids,
+            num_beams=2,
+            length_penalty=1.0,
+            max_new_tokens=8,
+            early_stopping=False,
+            bad_words_ids=[[i] for i in range(7) if i != tokenizer.eos_token_id],
+        )
+        (tmp_path / "in.txt").write_text("나는 학교에 간다\n", encoding="utf-8")
+        words = ["translate", str(workspace / run), str(tmp_path / "in.txt"), "--to", "en", "--beams", "2"]
+        assert main([*words, "--max-new-tokens", "8"]) == 0
+        assert capsys.readouterr().out.strip() == tokenizer.decode(theirs[0], skip_special_tokens=True).strip()
+
+
+def test_an_export_that_differs_is_removed(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="an export is loaded by transformers")
+    from fastlm.models import hf
+
+    real = hf._mbart
+    monkeypatch.setattr(
+        hf, "_mbart", lambda *args: ((n, t * 1.01 if n.endswith("0.fc1.weight") else t) for n, t in real(*args))
+    )
+    assert main(["export", str(workspace / "decoder"), str(tmp_path / "out")]) != 0
+    assert "logits differ" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastlm.batch import Batch
-from fastlm.models import LanguageModel, build
+from fastlm.batch import Batch, Source
+from fastlm.errors import ConfigError
+from fastlm.models import Model, build
 from fastlm.models.config import ModelConfig
+from fastlm.models.generate import generate, pack
+from fastlm.models.hf import ARCHITECTURES, check_exportable, hf_config, hf_weights
+from fastlm.models.translate import translate
 
 transformers = pytest.importorskip("transformers", reason="parity needs Hugging Face transformers")
 
@@ -19,123 +23,36 @@ VOCAB, PAD, LENGTHS = 70, 0, (9, 4, 12, 1)
 SMALL = {"layers": 3, "d_model": 64, "heads": 4, "ff": 96, "seq_len": 12, "vocab_size": VOCAB, "activation": "gelu"}
 
 
-def make_model(**choices: str) -> LanguageModel:
+def make_model(**choices: str) -> Any:
     torch.manual_seed(0)
-    model = build(ModelConfig(**SMALL, **choices)).eval()
+    model = build(ModelConfig(**{**SMALL, **choices})).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
     return model
 
 
-def copy_linears(names: dict[str, str], weights: dict[str, Tensor], ours: str, theirs: str) -> dict[str, Tensor]:
-    """``theirs + value`` <- ``ours + key``, for weight and bias."""
-    parts = ("weight", "bias")
-    return {f"{theirs}{b}.{part}": weights[f"{ours}{a}.{part}"] for a, b in names.items() for part in parts}
+def theirs_of(model: Model) -> Any:
+    """The model as transformers', by the names that an export gives its weights."""
+    plain = hf_config(model.config, pad=PAD, begin=2, end=3)
+    config = transformers.AutoConfig.for_model(**plain)
+    theirs = getattr(transformers, ARCHITECTURES[model.config.model])(config)
+    theirs.load_state_dict(hf_weights(model, pad=PAD))
+    return theirs.eval()
 
 
-def copy_qkv(weights: dict[str, Tensor], block: str, names: tuple[str, str, str]) -> dict[str, Tensor]:
-    return {
-        f"{name}.{part}": piece
-        for part in ("weight", "bias")
-        for name, piece in zip(names, weights[f"{block}.attention.qkv.{part}"].chunk(3), strict=True)
-    }
-
-
-def shifted_positions(table: Tensor, offset: int) -> Tensor:
-    """Hugging Face counts places from ``offset``; the rows before are never read."""
-    return torch.cat((torch.zeros(offset, table.shape[1]), table))
-
-
-def as_roberta_prelayernorm(model: LanguageModel) -> Any:
-    c, w = model.config, model.state_dict()
-    theirs = transformers.RobertaPreLayerNormForMaskedLM(
-        transformers.RobertaPreLayerNormConfig(
-            vocab_size=c.vocab_size,
-            hidden_size=c.d_model,
-            num_hidden_layers=c.layers,
-            num_attention_heads=c.heads,
-            intermediate_size=c.ff,
-            hidden_act=c.activation,
-            max_position_embeddings=c.seq_len + PAD + 1,
-            type_vocab_size=1,
-            layer_norm_eps=1e-5,
-            pad_token_id=PAD,
-        )
-    ).eval()
-    new = {
-        "roberta_prelayernorm.embeddings.word_embeddings.weight": w["embedding.tokens.weight"],
-        "roberta_prelayernorm.embeddings.position_embeddings.weight": shifted_positions(
-            w["embedding.positions.weight"], PAD + 1
-        ),
-        "roberta_prelayernorm.embeddings.token_type_embeddings.weight": torch.zeros(1, c.d_model),
-        "lm_head.decoder.weight": w["embedding.tokens.weight"],
-        "lm_head.decoder.bias": w["head.bias"],
-        "lm_head.bias": w["head.bias"],
-    }
-    outer = {"embedding.norm": "embeddings.LayerNorm", "final_norm": "LayerNorm"}
-    new |= copy_linears(outer, w, "", "roberta_prelayernorm.")
-    new |= copy_linears({"head.dense": "dense", "head.norm": "layer_norm"}, w, "", "lm_head.")
-    inner = {
-        "attention_norm": "attention.LayerNorm",
-        "attention.output": "attention.output.dense",
-        "mlp_norm": "intermediate.LayerNorm",
-        "mlp.up": "intermediate.dense",
-        "mlp.down": "output.dense",
-    }
-    for i in range(c.layers):
-        layer = f"roberta_prelayernorm.encoder.layer.{i}."
-        new |= copy_linears(inner, w, f"blocks.{i}.", layer)
-        q, k, v = (f"{layer}attention.self.{name}" for name in ("query", "key", "value"))
-        new |= copy_qkv(w, f"blocks.{i}", (q, k, v))
-    theirs.load_state_dict(new)
-    return theirs
-
-
-def as_mbart(model: LanguageModel) -> Any:
-    c, w = model.config, model.state_dict()
-    theirs = transformers.MBartForCausalLM(
-        transformers.MBartConfig(
-            vocab_size=c.vocab_size,
-            d_model=c.d_model,
-            decoder_layers=c.layers,
-            decoder_attention_heads=c.heads,
-            decoder_ffn_dim=c.ff,
-            activation_function=c.activation,
-            max_position_embeddings=c.seq_len,
-            scale_embedding=False,
-            pad_token_id=PAD,
-        )
-    ).eval()
-    decoder = "model.decoder."
-    new = {
-        f"{decoder}embed_tokens.weight": w["embedding.tokens.weight"],
-        f"{decoder}embed_positions.weight": shifted_positions(w["embedding.positions.weight"], 2),
-        "lm_head.weight": w["embedding.tokens.weight"],
-    }
-    new |= copy_linears({"embedding.norm": "layernorm_embedding", "final_norm": "layer_norm"}, w, "", decoder)
-    inner = {
-        "attention_norm": "self_attn_layer_norm",
-        "attention.output": "self_attn.out_proj",
-        "mlp_norm": "final_layer_norm",
-        "mlp.up": "fc1",
-        "mlp.down": "fc2",
-    }
-    for i in range(c.layers):
-        layer = f"{decoder}layers.{i}."
-        new |= copy_linears(inner, w, f"blocks.{i}.", layer)
-        q, k, v = (f"{layer}self_attn.{name}_proj" for name in "qkv")
-        new |= copy_qkv(w, f"blocks.{i}", (q, k, v))
-    missing = theirs.load_state_dict(new, strict=False)
-    assert not missing.unexpected_keys
-    assert all(".encoder_attn" in name for name in missing.missing_keys), "only the unused cross-attention is left"
-    return theirs
-
-
-PAIRS = [
-    pytest.param({"model": "encoder", "head": "transform"}, as_roberta_prelayernorm, id="RobertaPreLayerNorm"),
-    pytest.param({"model": "decoder"}, as_mbart, id="mBART"),
-]
+CHOICES = {
+    "encoder": {"model": "encoder", "head": "transform"},
+    "encoder, relu, sinusoids": {
+        "model": "encoder",
+        "head": "transform",
+        "activation": "relu",
+        "positions": "sinusoidal",
+    },
+    "decoder": {"model": "decoder"},
+    "decoder, swish, sinusoids": {"model": "decoder", "activation": "swish", "positions": "sinusoidal"},
+}
+every_choice = pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
 
 
 def padded(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -146,31 +63,113 @@ def padded(batch: Batch) -> tuple[Tensor, Tensor]:
     return ids, real
 
 
-@pytest.mark.parametrize(("choices", "convert"), PAIRS)
-def test_logits(
-    choices: dict[str, str], convert: Callable[[LanguageModel], Any], make_batch: Callable[..., Batch]
-) -> None:
+@every_choice
+def test_logits(choices: dict[str, str], make_batch: Callable[..., Batch]) -> None:
     model = make_model(**choices)
     batch = make_batch(LENGTHS, VOCAB)
     batch.tokens.clamp_(min=PAD + 1)  # Hugging Face gives a [PAD] token no position
     ids, real = padded(batch)
     with torch.no_grad():
         ours = model(batch.tokens, batch.positions, batch.cu_seqlens, batch.max_seqlen)
-        theirs = convert(model)(input_ids=ids, attention_mask=real.long()).logits[real]
+        theirs = theirs_of(model)(input_ids=ids, attention_mask=real.long()).logits[real]
     assert ours.std() > 0.5, "logits too flat to tell models apart"
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize(("choices", "convert"), PAIRS)
-def test_gradient_of_the_shared_embedding(
-    choices: dict[str, str], convert: Callable[[LanguageModel], Any], make_batch: Callable[..., Batch]
-) -> None:
+@every_choice
+def test_gradient_of_the_shared_embedding(choices: dict[str, str], make_batch: Callable[..., Batch]) -> None:
     model = make_model(**choices)
     batch = make_batch((7,), VOCAB)
     batch.tokens.clamp_(min=PAD + 1)
-    theirs = convert(model)
+    theirs = theirs_of(model)
     model.loss(batch).loss.backward()
     logits = theirs(input_ids=batch.tokens[None]).logits[0]
     torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").backward()
     want = theirs.get_input_embeddings().weight.grad
     torch.testing.assert_close(model.embedding.tokens.weight.grad, want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_bare_head_through_a_transform(make_batch: Callable[..., Batch]) -> None:
+    model, batch = make_model(model="encoder"), make_batch((9,), VOCAB)
+    batch.tokens.clamp_(min=PAD + 1)
+    with torch.no_grad():
+        ours = model(batch.tokens, batch.positions, batch.cu_seqlens, batch.max_seqlen)
+        theirs = theirs_of(model)(input_ids=batch.tokens[None]).logits[0]
+    assert (ours - theirs).abs().max() <= 1e-5 * ours.abs().max()
+
+
+# Translation
+
+EOS, EN = 3, 6
+SOURCES = [[2, 7, 9, 8, 3], [2, 30, 3], [2, 11, 12, 13, 14, 15, 3]]
+
+
+def padded_sources() -> dict[str, Tensor]:
+    longest = max(map(len, SOURCES))
+    ids = torch.tensor([source + [PAD] * (longest - len(source)) for source in SOURCES])
+    return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_translation_logits(layers: int) -> None:
+    model = make_model(model="seq2seq", decoder_layers=layers)
+    target = [EN, 20, 21, 22]
+    with torch.no_grad():
+        theirs = theirs_of(model)(**padded_sources(), decoder_input_ids=torch.tensor([target] * 3)).logits
+        memory = model.encode(Source(*pack(SOURCES, model.device)))
+        hidden = model.decoder.hidden_states(*pack([target] * 3, model.device), memory=memory)
+        ours = hidden @ model.decoder.embedding.tokens.weight.T
+    torch.testing.assert_close(ours.view(3, 4, VOCAB), theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_translations_are_those_of_generate(beams: int, penalty: float, seed: int) -> None:
+    model = make_model(model="seq2seq")
+    with torch.no_grad():  # an end that is likely enough to be met
+        generator = torch.Generator().manual_seed(seed)
+        for p in model.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=generator)
+        model.decoder.embedding.tokens.weight[EOS] *= 1.5
+    ours = translate(
+        model, SOURCES, [EN] * 3, eos_id=EOS, beams=beams, length_penalty=penalty, max_new_tokens=10, banned=[PAD]
+    )
+    theirs = theirs_of(model).generate(
+        **padded_sources(),
+        decoder_start_token_id=EN,
+        eos_token_id=EOS,
+        forced_eos_token_id=None,
+        bad_words_ids=[[PAD]],
+        num_beams=beams,
+        num_return_sequences=beams,
+        length_penalty=penalty,
+        early_stopping=False,
+        max_new_tokens=10,
+        do_sample=False,
+    )
+    found = [[i for i in row[1:].tolist() if i not in (PAD, EOS)] for row in theirs]
+    assert [list(one.ids) for best in ours for one in best] == found
+
+
+def test_greedy_texts_are_those_of_generate() -> None:
+    model = make_model(model="decoder")
+    prompts = [[2, 7, 9], [2, 30, 31], [2, 11, 12]]
+    ours = generate(model, prompts, max_new_tokens=8, eos_id=EOS, banned=[PAD])
+    theirs = theirs_of(model).generate(
+        input_ids=torch.tensor(prompts), eos_token_id=EOS, max_new_tokens=8, do_sample=False, bad_words_ids=[[PAD]]
+    )
+    assert ours == [[i for i in row[3:].tolist() if i not in (PAD, EOS)] for row in theirs]
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"norm": "post"}, "--norm post: RobertaPreLayerNormForMaskedLM has nothing of that kind"),
+        ({"model": "decoder", "positions": "rotary"}, "--positions rotary: MBartForCausalLM"),
+        ({"model": "seq2seq", "embeddings": "separate"}, "--embeddings separate: MBartForConditionalGeneration"),
+    ],
+)
+def test_what_has_no_twin_is_refused(choices: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_exportable(ModelConfig(**choices))
