@@ -1,7 +1,7 @@
 # One-word targets; CI (.ci/run) uses the same ones.
 PYTHON ?= python
 
-.PHONY: install test coverage resources cuda-build lint types format bench gpu-check train clean
+.PHONY: install test coverage resources triton-resources cuda-build lint types format bench gpu-check train clean
 
 install:  ## the package in place with its test and developer tools
 	$(PYTHON) -m pip install -e '.[test]' -r .ci/lint-requirements.txt
@@ -16,6 +16,9 @@ coverage:  ## which lines of the CUDA kernels the op tests run in lockstep
 
 resources:  ## registers, shared memory and spills of the CUDA kernels, written to tests/native/resources.txt
 	$(PYTHON) -m tests.native.resources
+
+triton-resources:  ## the same of the Triton kernels, to tests/native/triton_resources.txt
+	TRITON_INTERPRET=0 $(PYTHON) -m tests.native.triton_resources
 
 cuda-build:  ## the package against a CUDA build of torch in an environment of its own; needs nvcc, but no GPU
 	.ci/cuda-build
