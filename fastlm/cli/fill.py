@@ -19,28 +19,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the candidates of each mask with their probabilities, and the sentence with the best ones."""
-    from fastlm.cli.loading import language_model, load_run
-    from fastlm.models.generate import fill
+    from fastlm.api import Run
+    from fastlm.cli.loading import load_run
 
     if args.top_k < 1:
         raise ConfigError(f"--top-k: {args.top_k} is not 1 or more")
-    loaded = load_run(args.checkpoint, args.which, needs="encoder", command="fill")
-    tokenizer = loaded.tokenizer
-    ids = [tokenizer.bos_id, *tokenizer.encode_with_specials(args.text), tokenizer.eos_id]
-    if tokenizer.mask_id not in ids:
-        raise ConfigError(f"the text has no [MASK] to fill: {args.text!r}")
-    seq_len = loaded.config.model.seq_len
-    if len(ids) > seq_len:
-        raise ConfigError(
-            f"the text has {len(ids)} tokens, the model reads at most {seq_len} (--seq-len of its training)"
-        )
-    candidates = fill(language_model(loaded), ids, tokenizer.mask_id, args.top_k, banned=range(tokenizer.special_count))
-    best = iter([choices[0][0] for choices in candidates])
-    filled = [next(best) if i == tokenizer.mask_id else i for i in ids]
-    for number, choices in enumerate(candidates, start=1):
-        if len(candidates) > 1:
+    filled = Run(load_run(args.checkpoint, args.which, needs="encoder", command="fill")).fill(args.text, args.top_k)
+    for number, choices in enumerate(filled.candidates, start=1):
+        if len(filled.candidates) > 1:
             print(f"[MASK] {number}")
-        for token, probability in choices:
-            print(f"  {probability:6.3f}  {tokenizer.decode([token]).strip() or tokenizer.token(token)}")
-    print(tokenizer.decode(filled))
+        for text, probability in choices:
+            print(f"  {probability:6.3f}  {text}")
+    print(filled.text)
     return 0

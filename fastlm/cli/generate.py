@@ -41,28 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Prints one continued text a line."""
     _check(args)
-    from fastlm.cli.loading import language_model, load_run
-    from fastlm.models.generate import generate
+    from fastlm.api import Run
+    from fastlm.cli.loading import load_run
 
-    loaded = load_run(args.checkpoint, args.which, needs="decoder", command="generate")
-    tokenizer = loaded.tokenizer
-    prompt = [tokenizer.bos_id, *tokenizer.encode(args.prompt)]
-    seq_len = loaded.config.model.seq_len
-    if len(prompt) >= seq_len:
-        raise ConfigError(f"the prompt has {len(prompt)} tokens with [BOS], the model reads at most {seq_len}")
-    texts = generate(
-        language_model(loaded),
-        [prompt] * args.samples,
-        max_new_tokens=min(args.max_new_tokens, seq_len - len(prompt)),
-        eos_id=tokenizer.eos_id,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        seed=args.seed,
-        banned=[i for i in range(tokenizer.special_count) if i != tokenizer.eos_id],
-    )
-    for new in texts:
-        print(tokenizer.decode([*prompt, *new]))
+    run = Run(load_run(args.checkpoint, args.which, needs="decoder", command="generate"))
+    options = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "top_k", "top_p", "seed")}
+    print("\n".join(run.generate([args.prompt] * args.samples, **options)))
     return 0
 
 

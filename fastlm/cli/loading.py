@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from fastlm.models import LanguageModel
     from fastlm.train.checkpoint import Loaded
 
-USED_BY = {"encoder": "fill", "decoder": "generate", "seq2seq": "translate"}
-
 
 def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loaded:
     """The model of a run in eval mode, its tokenizer and configuration.
@@ -27,6 +25,7 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
         CheckpointError: no such run or checkpoint, or a damaged one.
         ConfigError: a run of the other kind of model; an environment that the ops cannot run in.
     """
+    from fastlm.api import USED_BY
     from fastlm.train.checkpoint import load
     from fastlm.train.plan import check_environment
 

@@ -7,12 +7,8 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastlm.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from fastlm.train.checkpoint import Loaded
 
 #: lines that are read before the first is written
 LINES_AT_ONCE = 1024
@@ -53,52 +49,20 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(args, name)} is below {least}")
     if args.n_best > args.beams:
         raise ConfigError(f"--n-best {args.n_best} needs as many --beams, and there are {args.beams}")
+    from fastlm.api import Run
     from fastlm.cli.loading import load_run
 
-    loaded = load_run(args.checkpoint, args.which, needs="seq2seq", command="translate")
+    run = Run(load_run(args.checkpoint, args.which, needs="seq2seq", command="translate"))
+    search = {name: getattr(args, name) for name in ("beams", "length_penalty", "max_new_tokens", "batch_tokens")}
     done = 0
     for lines in _chunks(_lines(args.file)):
-        for best in _translated(loaded, lines, args):
-            padded = (best + [(0.0, "")] * args.n_best)[: args.n_best]
-            print("\n".join(f"{score:.4f}\t{text}" if args.scores else text for score, text in padded), flush=True)
+        for best in run.translate(lines, args.to, **search):
+            padded = ([(one.text, one.score) for one in best] + [("", 0.0)] * args.n_best)[: args.n_best]
+            print("\n".join(f"{score:.4f}\t{text}" if args.scores else text for text, score in padded), flush=True)
         done += len(lines)
         if sys.stderr.isatty():
             print(f"\r{done:,} lines", end="", file=sys.stderr, flush=True)
     return 0
-
-
-def _translated(loaded: Loaded, lines: list[str], args: argparse.Namespace) -> list[list[tuple[float, str]]]:
-    """Of each line its translations with their scores, best first; none of a line without text."""
-    from fastlm.models.seq2seq import Seq2SeqLM
-    from fastlm.models.translate import translate
-    from fastlm.text.normalise import normalise
-
-    model, tokenizer = loaded.model, loaded.tokenizer
-    assert isinstance(model, Seq2SeqLM)
-    texts = [normalise(line) for line in lines]
-    room = model.config.seq_len - 2
-    ids = [tokenizer.encode(text)[:room] for text in texts]
-    full = [i for i, line in enumerate(ids) if line]
-    found = translate(
-        model,
-        [[tokenizer.bos_id, *ids[i], tokenizer.eos_id] for i in full],
-        [tokenizer.en_id if _to_english(texts[i], args.to) else tokenizer.ko_id for i in full],
-        eos_id=tokenizer.eos_id,
-        beams=args.beams,
-        length_penalty=args.length_penalty,
-        max_new_tokens=args.max_new_tokens,
-        banned=[i for i in range(tokenizer.special_count) if i != tokenizer.eos_id],
-        batch_tokens=args.batch_tokens,
-    )
-    results: list[list[tuple[float, str]]] = [[] for _ in lines]
-    for i, best in zip(full, found, strict=True):
-        results[i] = [(one.score, tokenizer.decode(list(one.ids))) for one in best]
-    return results
-
-
-def _to_english(text: str, to: str) -> bool:
-    """Whether to write English: as asked, or where the text holds Hangul."""
-    return to == "en" if to != "auto" else any("가" <= letter <= "힣" for letter in text)
 
 
 def _lines(path: str) -> Iterator[str]:
