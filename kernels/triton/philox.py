@@ -2,7 +2,7 @@
 
 The generator is Triton's own `tl.philox`, Philox4x32, with the specification's number of rounds.
 """
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
