@@ -40,7 +40,9 @@ class Configuration:
 
 
 #: op -> the registered names that its module has functions of
-OPS: dict[str, tuple[str, ...]] = {}
+OPS: dict[str, tuple[str, ...]] = {
+    "softmax": ("softmax_forward", "softmax_backward"),
+}
 
 
 def register(into: torch.library.Library) -> None:
