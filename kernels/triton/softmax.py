@@ -103,7 +103,7 @@ def _forward_kernel(
 
 @triton.jit
 def _factor(total, mask, any_kept):
-    """What exponentials are multiplied by: a row that the mask empties is 0 by definition, others 0 / 0 as elsewhere."""
+    """What multiplies exponentials: a row that the mask empties is 0 by definition, others 0 / 0 as elsewhere."""
     if mask is not None:
         return tl.where(any_kept > 0, 1.0 / total, 0.0)
     else:
@@ -205,7 +205,8 @@ def softmax_forward(x: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     with torch.cuda.device_of(x):
         _forward_kernel[tile.grid(rows)](
             *(x_rows, mask_rows.mask, out, rows, columns, x_rows.stride(0), *mask_rows.layout, scale),
-            **tile.options(columns),
+            HELD=tile.holds(columns),
+            **tile.options(),
         )
     return out
 
@@ -221,7 +222,8 @@ def softmax_backward(grad_output: Tensor, output: Tensor, scale: float) -> Tenso
     with torch.cuda.device_of(output):
         _backward_kernel[tile.grid(rows)](
             *(grad_rows, output_rows, grad_x, rows, columns, grad_rows.stride(0), output_rows.stride(0), scale),
-            **tile.options(columns),
+            HELD=tile.holds(columns),
+            **tile.options(),
         )
     return grad_x
 

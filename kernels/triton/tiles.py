@@ -25,15 +25,18 @@ class Tile(NamedTuple):
         """Programs for so many rows."""
         return (triton.cdiv(rows, self.rows),)
 
-    def options(self, columns: int) -> dict[str, int | bool]:
-        """As a kernel takes it; HELD says whether the tile holds a whole row."""
-        held = columns <= self.columns
-        return {"HELD": held, "ROWS": self.rows, "COLUMNS": self.columns, "num_warps": self.num_warps}
+    def holds(self, columns: int) -> bool:
+        """Whether a row of so many columns fits."""
+        return columns <= self.columns
+
+    def options(self) -> dict[str, int]:
+        """As a kernel takes it."""
+        return {"ROWS": self.rows, "COLUMNS": self.columns, "num_warps": self.num_warps}
 
 
 def choose(tiles: tuple[Tile, ...], columns: int) -> Tile:
     """The first that holds a row of so many columns, else the last: rows then pass through it."""
-    return next((tile for tile in tiles if columns <= tile.columns), tiles[-1])
+    return next((tile for tile in tiles if tile.holds(columns)), tiles[-1])
 
 
 def as_matrix(x: Tensor) -> Tensor:
@@ -53,5 +56,5 @@ def configuration(
     """A launch: an argument has its value in ``constants``, else its type in ``types``, else i32."""
     constants = {**constants, "ROWS": tile.rows, "COLUMNS": tile.columns}
     signature = {a: "constexpr" if a in constants else types.get(a, "i32") for a in kernel.arg_names}
-    name = f"{name}, {tile.rows} x {tile.columns}{'' if constants['HELD'] else ' in passes'}"
+    name = f"{name}, {tile.rows} x {tile.columns}{'' if constants.get('HELD', True) else ' in passes'}"
     return Configuration(name, kernel, signature, constants, tile.num_warps, num_stages=1, tensor_cores=False)
