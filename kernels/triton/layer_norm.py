@@ -6,6 +6,7 @@ a tile holds a row. Without a branch dropout falls on y.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,16 +15,16 @@ import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.philox import Dropout, hidden_mask, seed_of
-from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, held_or_not
+from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, launches, within
 
 # Columns in whole blocks of dropout, 64. The last tile of each table is for longer rows.
-# 8 elements a thread: 16 bytes of each 16-bit input, and registers for the random words beside them.
+# 8 elements a thread, in the longest held row 16: vectors of 16 bytes, and registers for the random words beside them.
 _FORWARD = (
     Tile(8, 64, 2),
     Tile(2, 256, 2),
     Tile(1, 1024, 4),
     Tile(1, 2048, 8),
-    Tile(1, 4096, 16),
+    Tile(1, 4096, 8),
     Tile(1, 2048, 8),
 )
 # 4 elements a thread, which also keeps the sums for weight and bias.
@@ -121,7 +122,7 @@ def _forward_kernel(
         branch += place * branch_stride
         x += place * columns
     if HELD:
-        inside = (place < rows) & (first < columns)
+        inside = within(place, rows, first, columns, ROWS)
         kept = _kept(key, row, 0, last_dropped, DROPPED, ROWS, COLUMNS)
         value = _summed(residual, branch, x, first, inside, kept, keep_scale)
         centre = tl.sum(value, 1, keep_dims=True) / columns
@@ -140,7 +141,7 @@ def _forward_kernel(
         squares = tl.zeros((ROWS, 1), tl.float32)
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (place < rows) & (column < columns)
+            inside = within(place, rows, column, columns, ROWS)
             kept = _kept(key, row, start, last_dropped, DROPPED and branch is not None, ROWS, COLUMNS)
             value = _summed(residual, branch, x, column, inside, kept, keep_scale)
             count = tl.minimum(columns - start, COLUMNS)
@@ -157,7 +158,7 @@ def _forward_kernel(
             tl.debug_barrier()  # threads read what others wrote
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (place < rows) & (column < columns)
+            inside = within(place, rows, column, columns, ROWS)
             value = tl.load(residual + column, inside, other=0).to(tl.float32)
             result = _affine((value - centre) * scale, weight, bias, column, columns)
             if branch is None:
@@ -207,7 +208,7 @@ def _row_means_kernel(
     along_sum = tl.zeros((ROWS, 1), tl.float32)
     for start in range(0, columns, COLUMNS):
         column = start + tl.arange(0, COLUMNS)[None, :]
-        inside = (place < rows) & (column < columns)
+        inside = within(place, rows, column, columns, ROWS)
         kept = _kept(key, row, start, last_dropped, DROPPED, ROWS, COLUMNS)
         normalised, grad = _parts(
             x + place * x_stride, grad_y + place * grad_y_stride, centre, scale, column, inside, kept, keep_scale
@@ -401,34 +402,29 @@ def _with_stride(x: Tensor) -> tuple[Tensor, int]:
 def _slice_rows(rows: int, tile: Tile) -> int:
     """Rows of a program of the backward: whole tiles."""
     programs = _BACKWARD_WARPS // tile.num_warps
-    return triton.cdiv(triton.cdiv(rows, tile.rows), programs) * tile.rows
+    tiles: int = triton.cdiv(triton.cdiv(rows, tile.rows), programs)
+    return tiles * tile.rows
 
 
 def shipped() -> Iterator[Configuration]:
     """Every tile and pair of dtypes, with all that is optional and with nothing of it; see `Configuration`."""
-    numbers = {"eps": "fp32", "keep_scale": "fp32", "last_dropped": "u32", "seed": "i64"}
-    fp32 = dict.fromkeys(("mean", "rstd", "row_means", "sums"), "*fp32")
-    nothing = {"branch": None, "x": None, "DROPPED": False, "seed_on_device": None}
-    nothing_back = {"grad_branch": None, "grad_x": None, "DROPPED": False, "seed_on_device": None}
-    everything = {"DROPPED": True}
+    always = {"eps": "fp32", "keep_scale": "fp32", "last_dropped": "u32", "seed": "i64", "seed_on_device": "*i64"}
+    always |= dict.fromkeys(("mean", "rstd", "row_means", "sums"), "*fp32")
+    optional = ("branch", "grad_branch", "grad_x", "seed_on_device")
+    nothing: dict[str, Any] = {**dict.fromkeys(optional), "DROPPED": False}
     for wide, narrow in _PAIRS:
-        types = {**numbers, **fp32, "seed_on_device": "*i64"}
+        types = dict(always)
         types |= dict.fromkeys(("residual", "x", "weight", "bias", "grad_x", "grad_residual"), f"*{wide}")
-        types |= dict.fromkeys(("grad_weight", "grad_bias"), f"*{wide}")
         types |= dict.fromkeys(("branch", "y", "grad_y", "grad_branch"), f"*{narrow}")
-        for tile, held in held_or_not(_FORWARD):
-            name = f"forward {wide} {narrow}"
-            yield configuration(f"{name}, branch, dropout", _forward_kernel, types, {**everything, **held}, tile)
-            yield configuration(name, _forward_kernel, types, {**nothing, **held}, tile)
-        for tile, held in held_or_not(_BACKWARD):
-            name = f"backward {wide} {narrow}"
-            means = {"row_means": None} if held["HELD"] else {}
-            yield configuration(f"{name}, branch, dropout", _backward_kernel, types, {**everything, **means}, tile)
-            yield configuration(name, _backward_kernel, types, {**nothing_back, **means}, tile)
-        name = f"row means {wide} {narrow}"
-        yield configuration(f"{name}, dropout", _row_means_kernel, types, everything, _BACKWARD[-1])
-        nothing_means = {"DROPPED": False, "seed_on_device": None}
-        yield configuration(name, _row_means_kernel, types, nothing_means, _BACKWARD[-1])
+        for options, constants in ((", branch, dropout", {"DROPPED": True}), ("", nothing)):
+            name = f"{wide} {narrow}{options}"
+            for tile, held in launches(_FORWARD):
+                given = constants if options else {**constants, "x": None}
+                yield configuration(f"forward {name}", _forward_kernel, types, given, tile, held)
+            for tile, held in launches(_BACKWARD):
+                given = {**constants, "row_means": None} if held else constants
+                yield configuration(f"backward {name}", _backward_kernel, types, given, tile, held)
+            yield configuration(f"row means {name}", _row_means_kernel, types, constants, _BACKWARD[-1], held=False)
     for dtype in DTYPES.values():
         types = {"sums": "*fp32", "grad_weight": f"*{dtype}", "grad_bias": f"*{dtype}"}
         yield configuration(f"sums {dtype}", _sums_kernel, types, {}, _SUMS)

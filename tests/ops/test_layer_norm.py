@@ -180,6 +180,14 @@ def test_a_row_far_from_zero_keeps_its_digits(columns: int, family: str) -> None
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("columns", [101, 8200], ids=["held", "held_by_none"])
+def test_what_is_normalised_is_the_sum_as_it_is_returned(columns: int, dtype: torch.dtype, family: str) -> None:
+    branch, residual, weight, bias = make((5, columns), dtype)
+    y, x = ours(family)(branch, residual, weight, bias)
+    assert torch.equal(y, ops.layer_norm(x, weight, bias, backend=family))
+
+
 def test_one_tensor_as_branch_and_residual(family: str, mode) -> None:
     x, _, weight, bias = make((6, 32))
     check_against_fp64(
