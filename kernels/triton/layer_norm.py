@@ -35,6 +35,8 @@ _BACKWARD = (
     Tile(1, 2048, 16),
     Tile(1, 1024, 8),
 )
+# Rows that the backward does not hold pass through this one first.
+_ROW_MEANS = Tile(1, 2048, 8)
 # Of the partial sums; 32 columns are the 128 bytes that a warp loads at once.
 _SUMS = Tile(64, 32, 4)
 
@@ -376,11 +378,11 @@ def layer_norm_backward(
         row_means = None
         if not tile.holds(columns):
             row_means = torch.empty(2, rows, dtype=torch.float32, device=x.device)
-            _row_means_kernel[(triton.cdiv(rows, tile.rows),)](
+            _row_means_kernel[(triton.cdiv(rows, _ROW_MEANS.rows),)](
                 *(grad_y, x, weight, mean, rstd, row_means, rows, columns, grad_y.stride(0), x.stride(0)),
                 *dropout.arguments(),
                 DROPPED=dropout.enabled and not has_branch,
-                **tile.options(),
+                **_ROW_MEANS.options(),
             )
         _backward_kernel[(triton.cdiv(columns, tile.columns), slices)](
             *(grad_y, grad_x, x, weight, mean, rstd, row_means, grad_residual, grad_branch if has_branch else None),
@@ -424,7 +426,7 @@ def shipped() -> Iterator[Configuration]:
             for tile, held in launches(_BACKWARD):
                 given = {**constants, "row_means": None} if held else constants
                 yield configuration(f"backward {name}", _backward_kernel, types, given, tile, held)
-            yield configuration(f"row means {name}", _row_means_kernel, types, constants, _BACKWARD[-1], held=False)
+            yield configuration(f"row means {name}", _row_means_kernel, types, constants, _ROW_MEANS, held=False)
     for dtype in DTYPES.values():
         types = {"sums": "*fp32", "grad_weight": f"*{dtype}", "grad_bias": f"*{dtype}"}
         yield configuration(f"sums {dtype}", _sums_kernel, types, {}, _SUMS)
