@@ -40,7 +40,7 @@ class Configuration:
 
 
 #: op -> the registered names that its module has functions of
-OPS: dict[str, tuple[str, ...]] = {}
+OPS: dict[str, tuple[str, ...]] = {"attention": ("attention_forward", "attention_backward")}
 
 
 def register(into: torch.library.Library) -> None:
