@@ -387,8 +387,8 @@ _KERNELS = {
 LONG = 128
 
 # Regime -> kernel -> its tiles for head_dim up to 64, and up to 128.
-# Sentences: most fit one tile of 32 by 32, and the smaller it is the less of it is empty. Two warps would do for rows of
-# 16, but four have half the registers each, and short loops are there to wait for loads.
+# Sentences: most fit one tile of 32 by 32, and the smaller it is the less of it is empty. Two warps could share its rows,
+# but four have half the registers each, and short loops do little but wait for loads.
 # Long sequences: as many own rows as registers allow, since that often the other side is read less; and less than 99 KB
 # of shared memory, which is what the smaller GPUs of each generation have (sm_86, sm_89, sm_120).
 # fp32: products without tensor cores hold whole rows in registers, so many warps share few rows. Not more than 32, for

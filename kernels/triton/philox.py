@@ -2,7 +2,7 @@
 
 The generator is Triton's own `tl.philox`, Philox4x32, with the specification's number of rounds.
 """
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dropout:
 
     @staticmethod
     def of(dropout_p: float, dropout_seed: Tensor) -> Dropout:
-        """From the arguments of a registered op; a seed on a GPU is not read."""
+        """From what a registered op is given; a seed on a GPU is not read."""
         threshold = philox.threshold(dropout_p)
         on_cpu = dropout_seed.device.type == "cpu"
         return Dropout(
@@ -47,6 +47,10 @@ class Dropout:
             int(dropout_seed) if on_cpu else 0,
             None if on_cpu else dropout_seed,
         )
+
+    def arguments(self) -> tuple[int, float, int, Tensor | None]:
+        """``last_dropped: tl.uint32, scale, seed: tl.int64, seed_on_device`` of a kernel."""
+        return self.last_dropped, self.scale, self.seed, self.seed_on_device
 
 
 @triton.jit
