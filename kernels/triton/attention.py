@@ -75,12 +75,6 @@ def _find_partner(cu_seqlens, sequences, sequence):
 
 
 @triton.jit
-def _shift(length_q, length_k, causal):
-    """Query i sees the keys up to i + shift, as far as there are any; causal, the last query sees the last key."""
-    return length_k - tl.where(causal != 0, length_q, 0)
-
-
-@triton.jit
 def _tile_at(x, row_stride, first, end, ROWS: tl.constexpr, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr):
     """Pointers to rows [first, first + ROWS) of a head, and which of them exist: (ROWS, WIDTH) each.
 
@@ -95,10 +89,16 @@ def _tile_at(x, row_stride, first, end, ROWS: tl.constexpr, HEAD_DIM: tl.constex
 
 
 @triton.jit
-def _load_tile(x, row_stride, first, end, ROWS: tl.constexpr, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr):
-    """Rows [first, first + ROWS) of a head, 0 from ``end`` on: (ROWS, WIDTH)."""
+def _load_tile(
+    x, row_stride, first, end, ROWS: tl.constexpr, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr
+):
+    """Rows [first, first + ROWS) of a head, 0 from ``end`` on: (ROWS, WIDTH).
+
+    UPCAST, to fp32, is for the interpreter: its `tl.dot` multiplies the bits of bf16 as if they were integers.
+    """
     pointers, exists = _tile_at(x, row_stride, first, end, ROWS, HEAD_DIM, WIDTH)
-    return tl.load(pointers, mask=exists, other=0.0)
+    tile = tl.load(pointers, mask=exists, other=0.0)
+    return tile.to(tl.float32) if UPCAST else tile
 
 
 @triton.jit
@@ -106,14 +106,6 @@ def _store_tile(x, tile, row_stride, first, end, ROWS: tl.constexpr, HEAD_DIM: t
     """The rows of (ROWS, WIDTH) below ``end``."""
     pointers, exists = _tile_at(x, row_stride, first, end, ROWS, HEAD_DIM, WIDTH)
     tl.store(pointers, tile.to(x.dtype.element_ty), mask=exists)
-
-
-@triton.jit
-def _multiply_add(sums, a, b, UPCAST: tl.constexpr):
-    """Adds a @ b to the sums in fp32; with UPCAST in the interpreter, which multiplies the bits of bf16 as integers."""
-    if UPCAST:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, sums, input_precision="ieee")
 
 
 @triton.jit
@@ -166,10 +158,11 @@ def _forward_kernel(
     v += head.to(tl.int64) * v_head_stride + begin_k.to(tl.int64) * v_row_stride
     rows = begin_q + first + tl.arange(0, QUERIES)
     end_q = begin_q + length_q
-    shift = _shift(length_q, length_k, causal)
+    # Query i sees the keys up to i + shift, as far as there are any; causal, the last query sees the last key.
+    shift = length_k - tl.where(causal != 0, length_q, 0)
     seen = tl.minimum(length_k, first + tl.arange(0, QUERIES) + shift + 1)  # by each query; none where negative
 
-    queries = _load_tile(q, q_row_stride, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH)
+    queries = _load_tile(q, q_row_stride, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH, UPCAST)
     exponent_scale = scale * LOG2_E
     largest = tl.full((QUERIES,), float("-inf"), tl.float32)  # of the exponents of 2
     total = tl.zeros((QUERIES,), tl.float32)
@@ -177,9 +170,9 @@ def _forward_kernel(
     if DROPOUT:
         key = seed_of(seed, seed_on_device)
     for start in tl.range(0, tl.minimum(length_k, first + QUERIES + shift), KEYS):
-        keys = _load_tile(k, k_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH)
-        values = _load_tile(v, v_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH)
-        scores = _multiply_add(tl.zeros((QUERIES, KEYS), tl.float32), queries, tl.trans(keys), UPCAST) * exponent_scale
+        keys = _load_tile(k, k_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH, UPCAST)
+        values = _load_tile(v, v_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH, UPCAST)
+        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * exponent_scale
         scores = tl.where((start + tl.arange(0, KEYS))[None, :] < seen[:, None], scores, float("-inf"))
         next = tl.maximum(largest, tl.max(scores, 1))
         base = tl.where(next == float("-inf"), 0.0, next)  # exp(-inf - base) is 0 then, not NaN
@@ -189,7 +182,7 @@ def _forward_kernel(
         if DROPOUT:
             kept = _kept(key, rows, head, start, last_dropped, QUERIES, KEYS).reshape(QUERIES, KEYS)
             p = tl.where(kept, p, 0.0)
-        sums = _multiply_add(sums * factor[:, None], p.to(values.dtype), values, UPCAST)
+        sums = tl.dot(p.to(values.dtype), values, sums * factor[:, None], input_precision="ieee")
         largest = next
 
     result = tl.where(seen[:, None] > 0, sums * (keep_scale / total)[:, None], 0.0)
@@ -244,34 +237,34 @@ def _backward_queries_kernel(
     v += head.to(tl.int64) * v_head_stride + begin_k.to(tl.int64) * v_row_stride
     rows = begin_q + first + tl.arange(0, QUERIES)
     end_q = begin_q + length_q
-    shift = _shift(length_q, length_k, causal)
+    shift = length_k - tl.where(causal != 0, length_q, 0)  # as in the forward
     seen = tl.minimum(length_k, first + tl.arange(0, QUERIES) + shift + 1)
     moved_by = tl.where(seen == 1, 0, seen)  # one key has all the weight, whatever its score
 
-    grads = _load_tile(grad_out, grad_out_row_stride, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH)
-    outs = _load_tile(out + head * HEAD_DIM, heads * HEAD_DIM, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH)
+    grads = _load_tile(grad_out, grad_out_row_stride, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH, UPCAST)
+    outs = _load_tile(out + head * HEAD_DIM, heads * HEAD_DIM, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH, UPCAST)
     row_delta = tl.sum(outs.to(tl.float32) * grads.to(tl.float32), 1)
     place = head.to(tl.int64) * rows_q + rows
     tl.store(delta + place, row_delta, mask=rows < end_q)
     exponent_lse = tl.load(lse + place, mask=rows < end_q, other=0.0) * LOG2_E
 
-    queries = _load_tile(q, q_row_stride, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH)
+    queries = _load_tile(q, q_row_stride, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH, UPCAST)
     exponent_scale = scale * LOG2_E
     sums = tl.zeros((QUERIES, WIDTH), tl.float32)
     if DROPOUT:
         key = seed_of(seed, seed_on_device)
     for start in tl.range(0, tl.minimum(length_k, first + QUERIES + shift), KEYS):
-        keys = _load_tile(k, k_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH)
-        values = _load_tile(v, v_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH)
-        scores = _multiply_add(tl.zeros((QUERIES, KEYS), tl.float32), queries, tl.trans(keys), UPCAST)
+        keys = _load_tile(k, k_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH, UPCAST)
+        values = _load_tile(v, v_row_stride, start, length_k, KEYS, HEAD_DIM, WIDTH, UPCAST)
+        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
         p = tl.exp2(scores * exponent_scale - exponent_lse[:, None])
-        weights = _multiply_add(tl.zeros((QUERIES, KEYS), tl.float32), grads, tl.trans(values), UPCAST)
+        weights = tl.dot(grads, tl.trans(values), input_precision="ieee")
         if DROPOUT:
             kept = _kept(key, rows, head, start, last_dropped, QUERIES, KEYS).reshape(QUERIES, KEYS)
             weights = tl.where(kept, weights * keep_scale, 0.0)
         counts = (start + tl.arange(0, KEYS))[None, :] < moved_by[:, None]
         grad_scores = tl.where(counts, p * (weights - row_delta[:, None]), 0.0)
-        sums = _multiply_add(sums, grad_scores.to(keys.dtype), keys, UPCAST)
+        sums = tl.dot(grad_scores.to(keys.dtype), keys, sums, input_precision="ieee")
 
     result = tl.where(seen[:, None] > 0, sums * scale, 0.0)
     _store_tile(grad_q + head * HEAD_DIM, result, heads * HEAD_DIM, begin_q + first, end_q, QUERIES, HEAD_DIM, WIDTH)
@@ -326,18 +319,18 @@ def _backward_keys_kernel(
     lse += head.to(tl.int64) * rows_q
     delta += head.to(tl.int64) * rows_q
     end_q, end_k = begin_q + length_q, begin_k + length_k
-    shift = _shift(length_q, length_k, causal)
+    shift = length_k - tl.where(causal != 0, length_q, 0)  # as in the forward
 
-    keys = _load_tile(k, k_row_stride, begin_k + first, end_k, KEYS, HEAD_DIM, WIDTH)
-    values = _load_tile(v, v_row_stride, begin_k + first, end_k, KEYS, HEAD_DIM, WIDTH)
+    keys = _load_tile(k, k_row_stride, begin_k + first, end_k, KEYS, HEAD_DIM, WIDTH, UPCAST)
+    values = _load_tile(v, v_row_stride, begin_k + first, end_k, KEYS, HEAD_DIM, WIDTH, UPCAST)
     exponent_scale = scale * LOG2_E
     sums_k = tl.zeros((KEYS, WIDTH), tl.float32)
     sums_v = tl.zeros((KEYS, WIDTH), tl.float32)
     if DROPOUT:
         key = seed_of(seed, seed_on_device)
     for start in tl.range(tl.maximum(0, first - shift), length_q, QUERIES):
-        queries = _load_tile(q, q_row_stride, begin_q + start, end_q, QUERIES, HEAD_DIM, WIDTH)
-        grads = _load_tile(grad_out, grad_out_row_stride, begin_q + start, end_q, QUERIES, HEAD_DIM, WIDTH)
+        queries = _load_tile(q, q_row_stride, begin_q + start, end_q, QUERIES, HEAD_DIM, WIDTH, UPCAST)
+        grads = _load_tile(grad_out, grad_out_row_stride, begin_q + start, end_q, QUERIES, HEAD_DIM, WIDTH, UPCAST)
         rows = begin_q + start + tl.arange(0, QUERIES)
         exponent_lse = tl.load(lse + rows, mask=rows < end_q, other=0.0) * LOG2_E
         row_delta = tl.load(delta + rows, mask=rows < end_q, other=0.0)
@@ -345,18 +338,18 @@ def _backward_keys_kernel(
         seen = tl.where(rows < end_q, seen, 0)
         moved_by = tl.where(seen == 1, 0, seen)
         position = (first + tl.arange(0, KEYS))[:, None]
-        scores = _multiply_add(tl.zeros((KEYS, QUERIES), tl.float32), keys, tl.trans(queries), UPCAST)
+        scores = tl.dot(keys, tl.trans(queries), input_precision="ieee")
         p = tl.exp2(scores * exponent_scale - exponent_lse[None, :])
-        weights = _multiply_add(tl.zeros((KEYS, QUERIES), tl.float32), values, tl.trans(grads), UPCAST)
+        weights = tl.dot(values, tl.trans(grads), input_precision="ieee")
         dropped = tl.where(position < seen[None, :], p, 0.0)
         if DROPOUT:
             kept = _kept(key, rows, head, first, last_dropped, QUERIES, KEYS)
             kept = kept.permute(1, 2, 3, 0).reshape(KEYS, QUERIES)
             dropped = tl.where(kept, dropped, 0.0)
             weights = tl.where(kept, weights * keep_scale, 0.0)
-        sums_v = _multiply_add(sums_v, dropped.to(grads.dtype), grads, UPCAST)
+        sums_v = tl.dot(dropped.to(grads.dtype), grads, sums_v, input_precision="ieee")
         grad_scores = tl.where(position < moved_by[None, :], p * (weights - row_delta[None, :]), 0.0)
-        sums_k = _multiply_add(sums_k, grad_scores.to(queries.dtype), queries, UPCAST)
+        sums_k = tl.dot(grad_scores.to(queries.dtype), queries, sums_k, input_precision="ieee")
 
     _store_tile(
         grad_k + head * HEAD_DIM, sums_k * scale, heads * HEAD_DIM, begin_k + first, end_k, KEYS, HEAD_DIM, WIDTH
@@ -386,28 +379,29 @@ _KERNELS = {
 #: mean length from which sequences count as long: they fill tiles of 128 rows at least half on average
 LONG = 128
 
-# Regime -> kernel -> its tiles for head_dim up to 64, and up to 128.
-# Sentences: most fit one tile of 32 by 32, and the smaller it is the less of it is empty. Two warps could share its rows,
-# but four have half the registers each, and short loops do little but wait for loads.
-# Long sequences: as many own rows as registers allow, since that often the other side is read less; and less than 99 KB
-# of shared memory, which is what the smaller GPUs of each generation have (sm_86, sm_89, sm_120).
+# Regime -> kernel -> its tiles for head_dim up to 64, and up to 128: the largest that spill no register on sm_80, sm_90
+# and sm_100 (tests/native/triton_resources.py).
+# Sentences: most fit one tile of 32 by 32, and the smaller it is the less of it is empty. Two warps could share its
+# rows, but four have half the registers each, and short loops do little but wait for loads.
+# Long sequences: more own rows, as that often the other side is read less; and less than 99 KB of shared memory, which
+# is what the smaller GPUs of each generation have (sm_86, sm_89, sm_120).
 # fp32: products without tensor cores hold whole rows in registers, so many warps share few rows. Not more than 32, for
 # with 64 Triton 3.7 multiplies in TF32 on sm_100, whatever precision is asked for.
 _TILES = {
     "sentences": {
-        "forward": (Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 2)),
-        "backward_queries": (Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 2)),
+        "forward": (Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 3)),
+        "backward_queries": (Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 3)),
         "backward_keys": (Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 2)),
     },
     "long": {
-        "forward": (Tiles(128, 64, 8, 3), Tiles(128, 32, 8, 2)),
+        "forward": (Tiles(128, 64, 8, 3), Tiles(128, 32, 8, 3)),
         "backward_queries": (Tiles(128, 32, 8, 2), Tiles(64, 32, 8, 2)),
         "backward_keys": (Tiles(128, 32, 8, 2), Tiles(64, 32, 8, 2)),
     },
     "float32": {
-        "forward": (Tiles(32, 32, 8, 2), Tiles(16, 32, 8, 2)),
-        "backward_queries": (Tiles(16, 32, 4, 2), Tiles(16, 32, 8, 2)),
-        "backward_keys": (Tiles(32, 32, 8, 2), Tiles(16, 32, 8, 2)),
+        "forward": (Tiles(32, 32, 8, 3), Tiles(16, 16, 8, 2)),
+        "backward_queries": (Tiles(16, 32, 4, 2), Tiles(16, 16, 4, 2)),
+        "backward_keys": (Tiles(32, 32, 8, 2), Tiles(16, 16, 4, 2)),
     },
 }
 
@@ -469,8 +463,10 @@ def _inputs(**tensors: Tensor) -> dict[str, Any]:
 
 def _addressable(x: Tensor) -> Tensor:
     """x, or a copy where rows do not begin at multiples of 16 bytes, or lie so far apart that a tile needs 64 bits."""
-    aligned = all(step * x.element_size() % 16 == 0 for step in (x.data_ptr(), *x.stride()[:2]))
-    return x if aligned and x.stride(0) < 2**24 else x.clone(memory_format=torch.contiguous_format)
+    places = (x.data_ptr(), *(step * x.element_size() for step in x.stride()[:2]))
+    if all(place % 16 == 0 for place in places) and x.stride(0) < 2**24:
+        return x
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def attention_forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
