@@ -40,7 +40,15 @@ class Configuration:
 
 
 #: op -> the registered names that its module has functions of
-OPS: dict[str, tuple[str, ...]] = {}
+OPS: dict[str, tuple[str, ...]] = {
+    "linear_cross_entropy": (
+        "linear_cross_entropy_forward",
+        "linear_cross_entropy_backward",
+        "linear_cross_entropy_scaled",
+    ),
+    "adam": ("adam_",),
+    "total_norm": ("total_norm",),
+}
 
 
 def register(into: torch.library.Library) -> None:
