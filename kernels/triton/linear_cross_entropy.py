@@ -20,7 +20,7 @@ import triton.language as tl
 from fastlm.kernels import Configuration
 
 LEAST_ROWS = 64  # of a chunk: with fewer the products spend their time on the weight
-VECTORS = 16  # logits that a row is a multiple of in memory, so that Triton reads and writes vectors of 16 bytes
+VECTOR = tl.constexpr(16)  # logits; rows begin at multiples, which are read and written 16 bytes at a time
 
 
 class Launch(NamedTuple):
@@ -30,64 +30,63 @@ class Launch(NamedTuple):
         most: logits of the longest row.
         rows: that a program takes.
         block: logits of each that it takes at a time.
-        held: whether a row is one block, which stays in registers between its loss and its gradient.
         num_warps: of a program.
     """
 
     most: int
     rows: int
     block: int
-    held: bool
     num_warps: int
 
 
-# Rows in registers are 32 logits a thread. A longer one is read twice, the second time from L2: what programs that fill
-# a GPU have in work, some 30 MB at 30,000 classes, fits there. Blocks of 16 logits a thread, of which each keeps a
-# share of every sum, leave room for a second program.
+# A row is read for its loss and again for its gradient, the second time from L2: what the programs on a GPU have in
+# work, some 20 MB at 30,000 classes, fits there. A thread has 8 logits at a time: then two programs of 512 threads fit
+# into a multiprocessor's registers, and one computes while the other waits for memory. Short rows share a program.
 LAUNCHES = (
-    Launch(most=1024, rows=8, block=1024, held=True, num_warps=8),
-    Launch(most=8192, rows=1, block=8192, held=True, num_warps=8),
-    Launch(most=2**31 - 1, rows=1, block=8192, held=False, num_warps=16),
+    Launch(most=512, rows=8, block=512, num_warps=16),
+    Launch(most=2**31 - 1, rows=1, block=4096, num_warps=16),
 )
 SCALED_BLOCK, SCALED_WARPS = 4096, 8  # 16 elements a thread
 
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
-# Blocks are (R, C), what is a row's (R, 1). No row but a scored one, whose target is a class, is read.
+# Blocks are (R, C), what is a row's (R,). No row but a scored one, whose target is a class, is read.
 @triton.jit
 def _values(logits, bias, columns, scored, cols, stride):
     """Logits of a block, 0 in rows that are not scored; -inf from cols on: what lies there is anything."""
     mask = columns < stride
-    x = tl.load(logits + columns, mask=scored & mask, other=0.0).to(tl.float32)
+    at = tl.multiple_of(logits[:, None] + columns, (1, 16))
+    x = tl.load(at, mask=scored[:, None] & mask, other=0.0).to(tl.float32)
     if bias is not None:
-        x += tl.load(bias + columns, mask=mask, other=0.0).to(tl.float32)
+        x += tl.load(tl.multiple_of(bias + columns, (1, 16)), mask=mask, other=0.0).to(tl.float32)
     return tl.where(columns < cols, x, float("-inf"))
 
 
 @triton.jit
-def _include(x, columns, cols, target, at_target, largest, totals, sums, beaten):
-    """A block added to the largest logits, and to the lanes' sums of exponentials and of logits.
+def _include(x, columns, cols, target, at_target, largest, total, logit_sum, beaten):
+    """A block added to the rows' largest logits, sums of exponentials below these, sums, and better predictions.
 
-    beaten: the lanes that saw a better prediction than the target, by torch.argmax's order: NaN, then the largest, and
-    the first of equals.
+    These are logits before the target by torch.argmax's order: NaN, then the largest, and the first of equals.
     """
-    above = tl.maximum(largest, tl.max(x, 1, keep_dims=True))
+    above = tl.maximum(largest, tl.max(x, 1))
     base = tl.where(above == float("-inf"), 0.0, above)  # or a block of nothing but -inf would be NaN
-    totals = totals * tl.exp(largest - base) + tl.exp(x - base)
-    sums += tl.where(columns < cols, x, 0.0)
-    before = columns < target
-    better = tl.where(before, (x < at_target) == 0, (x <= at_target) == 0)
-    beaten |= tl.where(at_target == at_target, better, (x != x) & before)
-    return above, totals, sums, beaten
+    total = total * tl.exp(largest - base) + tl.sum(tl.exp(x - base[:, None]), 1)
+    logit_sum += tl.sum(tl.where(columns < cols, x, 0.0), 1)
+    before = columns < target[:, None]
+    better = tl.where(before, ~(x < at_target[:, None]), ~(x <= at_target[:, None]))
+    better = tl.where((at_target == at_target)[:, None], better, (x != x) & before)
+    beaten = tl.maximum(beaten, tl.max(better.to(tl.int32), 1))
+    return above, total, logit_sum, beaten
 
 
 @triton.jit
-def _put_gradient(logits, x, columns, inside, stride, scored, blank, target, largest, scale, elsewhere, at_target):
+def _put_gradient(logits, x, columns, written, scored, blank, target, largest, scale, elsewhere, at_target):
     """Replaces a block by its gradient: scale * exp(x - largest), plus a number that the target has to itself."""
     base = tl.where(largest == float("-inf"), 0.0, largest)
-    gradient = tl.exp(x - base) * scale + tl.where(columns == target, at_target, elsewhere)
-    gradient = tl.where(scored, gradient, blank)
-    tl.store(logits + columns, gradient.to(logits.dtype.element_ty), mask=inside & (columns < stride))
+    added = tl.where(columns == target[:, None], at_target[:, None], elsewhere[:, None])
+    gradient = tl.exp(x - base[:, None]) * scale[:, None] + added
+    gradient = tl.where(scored[:, None], gradient, blank[:, None]).to(logits.dtype.element_ty)
+    tl.store(tl.multiple_of(logits[:, None] + columns, (1, 16)), gradient, mask=written)
 
 
 @triton.jit(do_not_specialize=["targets", "grad_row_loss", "row_loss", "row_correct", "rows", "cols", "ignore_index"])
@@ -100,83 +99,59 @@ def _chunk(
     row_correct,
     rows,
     cols,
-    stride,
     ignore_index,
     label_smoothing,
     WANT_GRADIENT: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
-    HELD: tl.constexpr,
 ):
-    """Loss of every row of logits (rows, cols of stride), whether it is right, and its gradient in place of it.
+    """Loss of every row of logits (rows, cols), whether it is right, and its gradient in place of it.
 
-    bias (stride,) or None; targets (rows,); grad_row_loss (rows,), or None for ones.
+    Rows of logits begin at whole vectors; bias (cols,) up to a whole vector, or None; targets (rows,);
+    grad_row_loss (rows,), or None for ones.
     """
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
-    logits = tl.multiple_of(logits, 16) + row * tl.multiple_of(stride, 16)
-    if bias is not None:
-        bias = tl.multiple_of(bias, 16)
+    stride = tl.cdiv(cols, VECTOR) * VECTOR
+    logits += row * stride
     columns = tl.arange(0, BLOCK)[None, :]
     target = tl.load(targets + row, mask=inside, other=ignore_index)
     counted = target != ignore_index
     scored = counted & (target >= 0) & (target < cols)
     blank = tl.where(counted, float("nan"), 0.0)  # of a row that is not scored
 
+    target = tl.where(scored, target, 0).to(tl.int32)
     at_target = tl.load(logits + target, mask=scored, other=0.0).to(tl.float32)
     if bias is not None:
-        at_target += tl.load(bias + target, mask=scored, other=0.0).to(tl.float32)
-    largest = tl.full([ROWS, 1], float("-inf"), tl.float32)
-    totals = tl.zeros([ROWS, BLOCK], tl.float32)
-    sums = tl.zeros([ROWS, BLOCK], tl.float32)
-    beaten = tl.zeros([ROWS, BLOCK], tl.int1)
-    if HELD:
-        x = _values(logits, bias, columns, scored, cols, stride)
-        largest, totals, sums, beaten = _include(x, columns, cols, target, at_target, largest, totals, sums, beaten)
-    else:
-        for start in range(0, cols, BLOCK):
-            x = _values(logits, bias, start + columns, scored, cols, stride)
-            largest, totals, sums, beaten = _include(
-                x, start + columns, cols, target, at_target, largest, totals, sums, beaten
-            )
-    total = tl.sum(totals, 1, keep_dims=True)
+        at_target += tl.load(bias + target).to(tl.float32)
+    largest = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    logit_sum = tl.zeros([ROWS], tl.float32)
+    beaten = tl.zeros([ROWS], tl.int32)
+    for start in range(0, cols, BLOCK):
+        at = start + columns
+        x = _values(logits, bias, at, scored, cols, stride)
+        largest, total, logit_sum, beaten = _include(x, at, cols, target, at_target, largest, total, logit_sum, beaten)
     loss = tl.log(total) - (at_target - largest)
     if label_smoothing != 0:
-        to_all = tl.log(total) - (tl.sum(sums, 1, keep_dims=True) / cols - largest)
+        to_all = tl.log(total) - (logit_sum / cols - largest)
         loss = (1 - label_smoothing) * loss + label_smoothing * to_all
     tl.store(row_loss + row, tl.where(scored, loss, blank), mask=inside)
-    correct = scored & (tl.max(beaten.to(tl.int32), 1, keep_dims=True) == 0)
-    tl.store(row_correct + row, correct, mask=inside)
+    tl.store(row_correct + row, scored & (beaten == 0), mask=inside)
 
     if WANT_GRADIENT:
-        g = tl.full([ROWS, 1], 1.0, tl.float32)
+        g = tl.full([ROWS], 1.0, tl.float32)
         if grad_row_loss is not None:
             g = tl.load(grad_row_loss + row, mask=inside, other=0.0)
         scale = g / total
         uniform = label_smoothing / cols
         elsewhere = -g * uniform
         at_target = g * (label_smoothing - 1 - uniform)
-        if HELD:
-            _put_gradient(
-                logits, x, columns, inside, stride, scored, blank, target, largest, scale, elsewhere, at_target
-            )
-        else:
-            for start in range(0, cols, BLOCK):
-                x = _values(logits, bias, start + columns, scored, cols, stride)
-                _put_gradient(
-                    logits,
-                    x,
-                    start + columns,
-                    inside,
-                    stride,
-                    scored,
-                    blank,
-                    target,
-                    largest,
-                    scale,
-                    elsewhere,
-                    at_target,
-                )
+        for start in range(0, cols, BLOCK):
+            at = start + columns
+            x = _values(logits, bias, at, scored, cols, stride)
+            written = inside[:, None] & (at < stride)
+            _put_gradient(logits, x, at, written, scored, blank, target, largest, scale, elsewhere, at_target)
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -213,7 +188,6 @@ def _chunk_configuration(dtype: str, launch: Launch, with_bias: bool, gradient: 
         "row_correct": "*i1",
         "rows": "i32",
         "cols": "i32",
-        "stride": "i32",
         "ignore_index": "i32",
         "label_smoothing": "fp32",
     }
@@ -221,12 +195,11 @@ def _chunk_configuration(dtype: str, launch: Launch, with_bias: bool, gradient: 
         "WANT_GRADIENT": gradient != "none",
         "ROWS": launch.rows,
         "BLOCK": launch.block,
-        "HELD": launch.held,
         **({} if with_bias else {"bias": None}),
         **({} if gradient == "of rows" else {"grad_row_loss": None}),
     }
     signature |= dict.fromkeys(constants, "constexpr")
-    name = f"chunk {dtype}, {launch.block}{'' if launch.held else ' at a time'}, gradient {gradient}"
+    name = f"chunk {dtype}, {launch.block} at a time, gradient {gradient}"
     name += ", bias" if with_bias else ""
     return Configuration(name, _chunk, signature, constants, launch.num_warps, 1, tensor_cores=False)
 
@@ -300,7 +273,7 @@ def _walk(
     grad_weight = hidden.new_zeros(weight.shape if want_weight else 0, dtype=torch.float32)
     grad_bias = hidden.new_zeros(classes if want_bias else 0, dtype=torch.float32)
     size = _rows_in_chunk(rows, classes, chunk_logits)
-    width = triton.cdiv(classes, VECTORS) * VECTORS
+    width = triton.cdiv(classes, VECTOR.value) * VECTOR.value
     buffer = hidden.new_empty(size, width)
     padded_bias = None if bias is None else F.pad(bias, (0, width - classes))
     launch = next(launch for launch in LAUNCHES if width <= launch.most)
@@ -321,13 +294,11 @@ def _walk(
                 row_correct[chunk],
                 len(own),
                 classes,
-                width,
                 ignore_index,
                 label_smoothing,
                 WANT_GRADIENT=want_hidden or want_weight or want_bias,
                 ROWS=launch.rows,
                 BLOCK=launch.block,
-                HELD=launch.held,
                 num_warps=launch.num_warps,
                 num_stages=1,
             )
