@@ -42,9 +42,35 @@ def test_mask_broadcasts(shape: tuple[int, ...], family: str, mode) -> None:
     check_against_fp64(function, lambda x: peer(x, mask, 1.3), [x], names="softmax x")
 
 
-def test_rows_that_the_mask_empties_are_zero_with_zero_gradients(family: str) -> None:
-    x = torch.randn(4, 9, requires_grad=True)
-    mask = torch.ones(4, 9, dtype=torch.bool)
+MASK_LAYOUTS = {
+    "one_stride": ((3, 4, 9), lambda draw: draw(3, 4, 18)[..., :9]),
+    "two_strides": ((4, 3, 9), lambda draw: draw(3, 4, 9).transpose(0, 1)),
+    "three_strides": ((2, 3, 4, 9), lambda draw: draw(2, 1, 4, 9)),
+    "five_strides": ((2, 3, 2, 3, 2, 9), lambda draw: draw(2, 1, 2, 1, 2, 9)),
+    "columns_apart": ((3, 4, 9), lambda draw: draw(9, 4, 3).transpose(0, 2)),
+}
+
+
+@pytest.mark.parametrize(("shape", "make"), MASK_LAYOUTS.values(), ids=MASK_LAYOUTS)
+def test_mask_layouts_give_the_bits_of_the_full_mask(shape: tuple[int, ...], make, family: str) -> None:
+    x, mask = torch.randn(shape), make(lambda *sizes: torch.rand(sizes) > 0.4)
+    full = mask.expand(shape).contiguous()
+    assert torch.equal(ops.softmax(x, mask, backend=family), ops.softmax(x, full, backend=family))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_that_no_block_holds(masked: bool, dtype: torch.dtype, family: str) -> None:
+    x, mask = (torch.randn(2, 37_001) * 3).to(dtype), torch.rand(2, 37_001) > 0.2 if masked else None
+    check_against_fp64(
+        lambda x: ops.softmax(x, mask, scale=0.7, backend=family), lambda x: peer(x, mask, 0.7), [x], names="softmax x"
+    )
+
+
+@pytest.mark.parametrize("columns", [9, 37_001])
+def test_rows_that_the_mask_empties_are_zero_with_zero_gradients(columns: int, family: str) -> None:
+    x = torch.randn(4, columns, requires_grad=True)
+    mask = torch.ones(4, columns, dtype=torch.bool)
     mask[1] = False
     y = ops.softmax(x, mask, backend=family)
     y.pow(2).sum().backward()

@@ -1,0 +1,60 @@
+"""What the kernels of rows share on the host: the tile that a program works on, and rows as a matrix."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import triton
+from fastlm.kernels import Configuration
+
+#: the dtypes that kernels take -> as Triton names them
+DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class Tile(NamedTuple):
+    """Rows and columns that a program works on at a time, with so many warps."""
+
+    rows: int
+    columns: int
+    num_warps: int
+
+    def grid(self, rows: int) -> tuple[int]:
+        """Programs for so many rows."""
+        return (triton.cdiv(rows, self.rows),)
+
+    def holds(self, columns: int) -> bool:
+        """Whether a row of so many columns fits."""
+        return columns <= self.columns
+
+    def options(self) -> dict[str, int]:
+        """As a kernel takes it."""
+        return {"ROWS": self.rows, "COLUMNS": self.columns, "num_warps": self.num_warps}
+
+
+def choose(tiles: tuple[Tile, ...], columns: int) -> Tile:
+    """The first that holds a row of so many columns, else the last: rows then pass through it."""
+    return next((tile for tile in tiles if tile.holds(columns)), tiles[-1])
+
+
+def as_matrix(x: Tensor) -> Tensor:
+    """(..., N), last dimension contiguous -> (rows, N): a view where one stride describes the rows, else a copy."""
+    return x.reshape(-1, x.shape[-1])
+
+
+# ---- what is shipped -----------------------------------------------------------------------------------------------
+def held_or_not(tiles: tuple[Tile, ...]) -> list[tuple[Tile, dict[str, bool]]]:
+    """Each tile that `choose` chooses, with the HELD that it is launched with."""
+    return [(tile, {"HELD": True}) for tile in tiles[:-1]] + [(tiles[-1], {"HELD": False})]
+
+
+def configuration(
+    name: str, kernel: Any, types: dict[str, str], constants: dict[str, Any], tile: Tile
+) -> Configuration:
+    """A launch: an argument has its value in ``constants``, else its type in ``types``, else i32."""
+    constants = {**constants, "ROWS": tile.rows, "COLUMNS": tile.columns}
+    signature = {a: "constexpr" if a in constants else types.get(a, "i32") for a in kernel.arg_names}
+    name = f"{name}, {tile.rows} x {tile.columns}{'' if constants.get('HELD', True) else ' in passes'}"
+    return Configuration(name, kernel, signature, constants, tile.num_warps, num_stages=1, tensor_cores=False)
