@@ -1,4 +1,5 @@
 """``adam_``: Adam's update of every parameter where it lies, four reads and three writes an element."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -21,20 +22,20 @@ BLOCK, WARPS = 1024, 4
 @triton.jit
 def _one_minus_exp(y):
     """1 - exp(y) of y <= 0. Near 0 the difference would cancel: there it is Taylor's series, to y**8."""
-    series = y * 0.0 + 1.0
+    series = 1.0
     for k in tl.static_range(2, 9):
         series = 1.0 + series * y / (10 - k)
     return tl.where(y > -0.5, -y * series, 1.0 - tl.exp(y))
 
 
-@triton.jit(do_not_specialize=["step", "count"])
+@triton.jit(do_not_specialize=["step"])
 def _adam(
     param,
     grad,
     exp_avg,
     exp_avg_sq,
     step,
-    count,
+    count: tl.int64,
     lr,
     log_beta1,
     log_beta2,

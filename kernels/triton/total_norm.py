@@ -1,4 +1,5 @@
 """``total_norm``: the squares of many tensors, summed in fp32 within chunks and in fp64 over them, in a fixed order."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ SUMS, SUMS_WARPS = 1024, 4  # chunks that are added up at a time, by the one pro
 
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
-@triton.jit(do_not_specialize=["count", "sums"])
-def _squares(x, sums, count, BLOCK: tl.constexpr):
-    """Sums (chunks,) = the sum of the squares of each chunk of x (count,)."""
+@triton.jit(do_not_specialize=["sums"])
+def _squares(x, sums, count: tl.int64, BLOCK: tl.constexpr):
+    """Shapes: x (count,) -> sums (chunks,), of the squares of each chunk."""
     chunk = tl.program_id(0)
     offsets = chunk.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     values = tl.load(x + offsets, mask=offsets < count, other=0.0)
@@ -29,7 +30,7 @@ def _squares(x, sums, count, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["chunks"])
 def _root(sums, norm, chunks, BLOCK: tl.constexpr):
-    """Norm () = the root of the sum of sums (chunks,)."""
+    """Shapes: sums (chunks,) -> norm (), the root of their sum."""
     lanes = tl.zeros([BLOCK], tl.float64)
     for start in range(0, chunks, BLOCK):
         offsets = start + tl.arange(0, BLOCK)
