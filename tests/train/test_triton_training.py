@@ -14,7 +14,8 @@ from fastlm.train import metrics
 from fastlm.train.config import RunConfig
 
 pytestmark = pytest.mark.skipif(
-    ops.triton_fault() is not None or not kernels.interpreted(), reason=f"no interpreted Triton: {ops.triton_fault()}"
+    ops.triton_fault() is not None or not kernels.interpreted(),
+    reason=ops.triton_fault() or "Triton is not asked to interpret kernels (TRITON_INTERPRET=1)",
 )
 
 #: what a training run with dropout and clipping calls
