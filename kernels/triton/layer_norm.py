@@ -6,6 +6,7 @@ a tile holds a row. Without a branch dropout falls on y.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,34 +15,35 @@ import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.philox import Dropout, hidden_mask, seed_of
-from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, held_or_not
+from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, launches, within
 
-# Columns in whole blocks of dropout (64). The last tile of each is for longer rows.
-# 16 elements a thread, since each needs registers for two inputs and its random word.
+# Columns in whole blocks of dropout, 64. The last tile of each table is for longer rows.
+# 8 elements a thread, in the longest held row 16: vectors of 16 bytes, and registers for the random words beside them.
 _FORWARD = (
-    Tile(8, 64, 1),
-    Tile(2, 256, 1),
-    Tile(1, 1024, 2),
-    Tile(1, 2048, 4),
-    Tile(1, 8192, 16),
-    Tile(1, 2048, 4),
-)
-# 8 elements a thread, which also keeps the sums for weight and bias; 16 where a thread more would not help.
-_BACKWARD = (
-    Tile(16, 64, 4),
-    Tile(4, 256, 4),
+    Tile(8, 64, 2),
+    Tile(2, 256, 2),
     Tile(1, 1024, 4),
     Tile(1, 2048, 8),
-    Tile(1, 8192, 16),
+    Tile(1, 4096, 8),
     Tile(1, 2048, 8),
 )
-# Of slices of rows: 32 columns are the 128 bytes that memory moves at a time.
+# 4 elements a thread, which also keeps the sums for weight and bias.
+_BACKWARD = (
+    Tile(4, 64, 2),
+    Tile(2, 256, 4),
+    Tile(1, 1024, 8),
+    Tile(1, 2048, 16),
+    Tile(1, 1024, 8),
+)
+# Rows that the backward does not hold pass through this one first.
+_ROW_MEANS = Tile(1, 2048, 8)
+# Of the partial sums; 32 columns are the 128 bytes that a warp loads at once.
 _SUMS = Tile(64, 32, 4)
 
-# Warps that the backward spreads its rows over: 16 for each multiprocessor of a large GPU. A constant, so that the
-# order of sums, and with it their bits, does not depend on the GPU. Each program writes one row of partial sums.
-_BACKWARD_WARPS = 2048
-
+# Warps that the backward spreads its rows over: 32 for each multiprocessor of a large GPU, which is what registers
+# allow. A constant, so that the order of sums, and with it their bits, does not depend on the GPU. Each program writes
+# a row of partial sums.
+_BACKWARD_WARPS = 4096
 
 # dtypes of x and y
 _PAIRS = (("fp32", "fp32"), ("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "bf16"), ("fp16", "fp16"))
@@ -122,7 +124,7 @@ def _forward_kernel(
         branch += place * branch_stride
         x += place * columns
     if HELD:
-        inside = (place < rows) & (first < columns)
+        inside = within(place, rows, first, columns, ROWS)
         kept = _kept(key, row, 0, last_dropped, DROPPED, ROWS, COLUMNS)
         value = _summed(residual, branch, x, first, inside, kept, keep_scale)
         centre = tl.sum(value, 1, keep_dims=True) / columns
@@ -132,6 +134,8 @@ def _forward_kernel(
         if branch is None:
             result = _drop(result, kept, keep_scale)
         tl.store(y + first, result, inside)
+        tl.store(mean + place, centre, place < rows)
+        tl.store(rstd + place, scale, place < rows)
     else:
         # Mean of the columns so far and sum of squares around it, tile by tile: Chan, Golub and LeVeque, "Updating
         # formulae and a pairwise algorithm for computing sample variances", 1979. A row may lie far from zero.
@@ -139,7 +143,7 @@ def _forward_kernel(
         squares = tl.zeros((ROWS, 1), tl.float32)
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (place < rows) & (column < columns)
+            inside = within(place, rows, column, columns, ROWS)
             kept = _kept(key, row, start, last_dropped, DROPPED and branch is not None, ROWS, COLUMNS)
             value = _summed(residual, branch, x, column, inside, kept, keep_scale)
             count = tl.minimum(columns - start, COLUMNS)
@@ -149,19 +153,19 @@ def _forward_kernel(
             squares += tl.sum(deviation * deviation, 1, keep_dims=True) + step * step * (share * start)
             centre += step * share
         scale = tl.rsqrt(squares / columns + eps)
+        tl.store(mean + place, centre, place < rows)
+        tl.store(rstd + place, scale, place < rows)
         if branch is not None:
             residual = x
             tl.debug_barrier()  # threads read what others wrote
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (place < rows) & (column < columns)
+            inside = within(place, rows, column, columns, ROWS)
             value = tl.load(residual + column, inside, other=0).to(tl.float32)
             result = _affine((value - centre) * scale, weight, bias, column, columns)
             if branch is None:
                 result = _drop(result, _kept(key, row, start, last_dropped, DROPPED, ROWS, COLUMNS), keep_scale)
             tl.store(y + column, result, inside)
-    tl.store(mean + place, centre, place < rows)
-    tl.store(rstd + place, scale, place < rows)
 
 
 # ---- backward ------------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ def _row_means_kernel(
     along_sum = tl.zeros((ROWS, 1), tl.float32)
     for start in range(0, columns, COLUMNS):
         column = start + tl.arange(0, COLUMNS)[None, :]
-        inside = (place < rows) & (column < columns)
+        inside = within(place, rows, column, columns, ROWS)
         kept = _kept(key, row, start, last_dropped, DROPPED, ROWS, COLUMNS)
         normalised, grad = _parts(
             x + place * x_stride, grad_y + place * grad_y_stride, centre, scale, column, inside, kept, keep_scale
@@ -244,25 +248,26 @@ def _backward_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    # Pointers begin at the tile's first column: places in it are then constants, which need no registers.
     first_column = tl.program_id(0) * COLUMNS
     part = tl.program_id(1).to(tl.int64)
-    column = first_column + tl.arange(0, COLUMNS)[None, :]
+    column = tl.arange(0, COLUMNS)[None, :]
+    in_row = column < columns - first_column
     key = seed_of(seed, seed_on_device)
-    slope = tl.load(weight + column, column < columns, other=0).to(tl.float32)
+    slope = tl.load(weight + first_column + column, in_row, other=0).to(tl.float32)
     weight_sum = tl.zeros((ROWS, COLUMNS), tl.float32)
     bias_sum = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, slice_rows, ROWS):
         row = part * slice_rows + start + tl.arange(0, ROWS)
         place = row[:, None]
-        inside = (place < rows) & (column < columns)
+        inside = (place < rows) & in_row
         centre = tl.load(mean + place, place < rows, other=0)
         scale = tl.load(rstd + place, place < rows, other=0)
         kept = _kept(key, row, first_column, last_dropped, DROPPED, ROWS, COLUMNS)
-        normalised, grad = _parts(
-            *(x + place * x_stride, grad_y + place * grad_y_stride, centre, scale, column, inside),
-            kept if grad_branch is None else None,
-            keep_scale,
-        )
+        x_row = x + first_column + place * x_stride
+        grad_y_row = grad_y + first_column + place * grad_y_stride
+        dropped = kept if grad_branch is None else None
+        normalised, grad = _parts(x_row, grad_y_row, centre, scale, column, inside, dropped, keep_scale)
         weight_sum += grad * normalised
         bias_sum += grad
         g = grad * slope
@@ -274,15 +279,15 @@ def _backward_kernel(
             along_mean = tl.load(row_means + rows + place, place < rows, other=0)
         grad = (g - g_mean - normalised * along_mean) * scale
         if grad_x is not None:
-            grad += tl.load(grad_x + place * grad_x_stride + column, inside, other=0).to(tl.float32)
-        tl.store(grad_residual + place * columns + column, grad, inside)
+            grad += tl.load(grad_x + first_column + place * grad_x_stride + column, inside, other=0).to(tl.float32)
+        at = first_column + place * columns
+        tl.store(grad_residual + at + column, grad, inside)
         if grad_branch is not None:
-            tl.store(grad_branch + place * columns + column, _drop(grad, kept, keep_scale), inside)
-    sums += part * columns
-    in_row = first_column + tl.arange(0, COLUMNS) < columns
-    tl.store(sums + first_column + tl.arange(0, COLUMNS), tl.sum(weight_sum, 0), in_row)
+            tl.store(grad_branch + at + column, _drop(grad, kept, keep_scale), inside)
+    sums += first_column + part * columns
+    tl.store(sums + column, tl.sum(weight_sum, 0, keep_dims=True), in_row)
     sums += tl.num_programs(1).to(tl.int64) * columns
-    tl.store(sums + first_column + tl.arange(0, COLUMNS), tl.sum(bias_sum, 0), in_row)
+    tl.store(sums + column, tl.sum(bias_sum, 0, keep_dims=True), in_row)
 
 
 @triton.jit(do_not_specialize=["slices"])
@@ -357,10 +362,10 @@ def layer_norm_backward(
     grad_residual = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     branch_dtype = grad_y.dtype if has_branch else x.dtype
     grad_branch = torch.empty(x.shape if has_branch else 0, dtype=branch_dtype, device=x.device)
-    grad_weight, grad_bias = (torch.zeros(weight.shape, dtype=weight.dtype, device=x.device) for _ in range(2))
+    grad_weight, grad_bias = (torch.empty(weight.shape, dtype=weight.dtype, device=x.device) for _ in range(2))
     rows, columns = mean.numel(), x.shape[-1]
     if rows == 0:
-        return grad_residual, grad_branch, grad_weight, grad_bias
+        return grad_residual, grad_branch, grad_weight.zero_(), grad_bias.zero_()
     grad_y, x = as_matrix(grad_y), as_matrix(x)
     grad_x, grad_x_stride = (None, 0) if grad_x is None else _with_stride(grad_x)
     weight = weight.contiguous()
@@ -373,11 +378,11 @@ def layer_norm_backward(
         row_means = None
         if not tile.holds(columns):
             row_means = torch.empty(2, rows, dtype=torch.float32, device=x.device)
-            _row_means_kernel[(triton.cdiv(rows, tile.rows),)](
+            _row_means_kernel[(triton.cdiv(rows, _ROW_MEANS.rows),)](
                 *(grad_y, x, weight, mean, rstd, row_means, rows, columns, grad_y.stride(0), x.stride(0)),
                 *dropout.arguments(),
                 DROPPED=dropout.enabled and not has_branch,
-                **tile.options(),
+                **_ROW_MEANS.options(),
             )
         _backward_kernel[(triton.cdiv(columns, tile.columns), slices)](
             *(grad_y, grad_x, x, weight, mean, rstd, row_means, grad_residual, grad_branch if has_branch else None),
@@ -399,34 +404,29 @@ def _with_stride(x: Tensor) -> tuple[Tensor, int]:
 def _slice_rows(rows: int, tile: Tile) -> int:
     """Rows of a program of the backward: whole tiles."""
     programs = _BACKWARD_WARPS // tile.num_warps
-    return triton.cdiv(triton.cdiv(rows, tile.rows), programs) * tile.rows
+    tiles: int = triton.cdiv(triton.cdiv(rows, tile.rows), programs)
+    return tiles * tile.rows
 
 
 def shipped() -> Iterator[Configuration]:
     """Every tile and pair of dtypes, with all that is optional and with nothing of it; see `Configuration`."""
-    numbers = {"eps": "fp32", "keep_scale": "fp32", "last_dropped": "u32", "seed": "i64"}
-    fp32 = dict.fromkeys(("mean", "rstd", "row_means", "sums"), "*fp32")
-    nothing = {"branch": None, "x": None, "DROPPED": False, "seed_on_device": None}
-    nothing_back = {"grad_branch": None, "grad_x": None, "DROPPED": False, "seed_on_device": None}
-    everything = {"DROPPED": True}
+    always = {"eps": "fp32", "keep_scale": "fp32", "last_dropped": "u32", "seed": "i64", "seed_on_device": "*i64"}
+    always |= dict.fromkeys(("mean", "rstd", "row_means", "sums"), "*fp32")
+    optional = ("branch", "grad_branch", "grad_x", "seed_on_device")
+    nothing: dict[str, Any] = {**dict.fromkeys(optional), "DROPPED": False}
     for wide, narrow in _PAIRS:
-        types = {**numbers, **fp32, "seed_on_device": "*i64"}
+        types = dict(always)
         types |= dict.fromkeys(("residual", "x", "weight", "bias", "grad_x", "grad_residual"), f"*{wide}")
-        types |= dict.fromkeys(("grad_weight", "grad_bias"), f"*{wide}")
         types |= dict.fromkeys(("branch", "y", "grad_y", "grad_branch"), f"*{narrow}")
-        for tile, held in held_or_not(_FORWARD):
-            name = f"forward {wide} {narrow}"
-            yield configuration(f"{name}, branch, dropout", _forward_kernel, types, {**everything, **held}, tile)
-            yield configuration(name, _forward_kernel, types, {**nothing, **held}, tile)
-        for tile, held in held_or_not(_BACKWARD):
-            name = f"backward {wide} {narrow}"
-            means = {"row_means": None} if held["HELD"] else {}
-            yield configuration(f"{name}, branch, dropout", _backward_kernel, types, {**everything, **means}, tile)
-            yield configuration(name, _backward_kernel, types, {**nothing_back, **means}, tile)
-        name = f"row means {wide} {narrow}"
-        yield configuration(f"{name}, dropout", _row_means_kernel, types, everything, _BACKWARD[-1])
-        nothing_means = {"DROPPED": False, "seed_on_device": None}
-        yield configuration(name, _row_means_kernel, types, nothing_means, _BACKWARD[-1])
+        for options, constants in ((", branch, dropout", {"DROPPED": True}), ("", nothing)):
+            name = f"{wide} {narrow}{options}"
+            for tile, held in launches(_FORWARD):
+                given = constants if options else {**constants, "x": None}
+                yield configuration(f"forward {name}", _forward_kernel, types, given, tile, held)
+            for tile, held in launches(_BACKWARD):
+                given = {**constants, "row_means": None} if held else constants
+                yield configuration(f"backward {name}", _backward_kernel, types, given, tile, held)
+            yield configuration(f"row means {name}", _row_means_kernel, types, constants, _ROW_MEANS, held=False)
     for dtype in DTYPES.values():
         types = {"sums": "*fp32", "grad_weight": f"*{dtype}", "grad_bias": f"*{dtype}"}
         yield configuration(f"sums {dtype}", _sums_kernel, types, {}, _SUMS)

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.online_softmax import MINUS_INFINITY, base_of, include
-from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, held_or_not
+from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, launches, within
 
 # A warp for every 512 or 1,024 elements: 16 or 32 a thread, loads enough at once to hide their latency while registers
 # are left for other programs. Up to 1,024 columns no reduction leaves its warp. The last tile is for longer rows.
@@ -75,7 +75,7 @@ def _forward_kernel(
     first = tl.arange(0, COLUMNS)[None, :]
     any_kept = tl.zeros((ROWS,), tl.int32)
     if HELD:
-        inside = (row < rows) & (first < columns)
+        inside = within(row, rows, first, columns, ROWS)
         scores, kept = _scores(x, mask, mask_stride, first, inside, scale)
         if mask is not None:
             any_kept = tl.max(kept.to(tl.int32), 1)
@@ -88,7 +88,8 @@ def _forward_kernel(
         total = tl.zeros((ROWS,), tl.float32)
         for start in range(0, columns, COLUMNS):
             column = start + first
-            scores, kept = _scores(x, mask, mask_stride, column, (row < rows) & (column < columns), scale)
+            inside = within(row, rows, column, columns, ROWS)
+            scores, kept = _scores(x, mask, mask_stride, column, inside, scale)
             if mask is not None:
                 any_kept = tl.maximum(any_kept, tl.max(kept.to(tl.int32), 1))
             largest, total = include(largest, total, scores)
@@ -96,7 +97,7 @@ def _forward_kernel(
         factor = _factor(total, mask, any_kept)[:, None]
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (row < rows) & (column < columns)
+            inside = within(row, rows, column, columns, ROWS)
             scores, _ = _scores(x, mask, mask_stride, column, inside, scale)
             tl.store(out + column, tl.exp(scores - base) * factor, inside)
 
@@ -130,7 +131,7 @@ def _backward_kernel(
     grad_x += row * columns
     first = tl.arange(0, COLUMNS)[None, :]
     if HELD:
-        inside = (row < rows) & (first < columns)
+        inside = within(row, rows, first, columns, ROWS)
         grad = tl.load(grad_output + first, inside, other=0).to(tl.float32)
         p = tl.load(output + first, inside, other=0).to(tl.float32)
         dot = tl.sum(grad * p, 1)[:, None]
@@ -139,13 +140,13 @@ def _backward_kernel(
         dot = tl.zeros((ROWS, 1), tl.float32)
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (row < rows) & (column < columns)
+            inside = within(row, rows, column, columns, ROWS)
             grad = tl.load(grad_output + column, inside, other=0).to(tl.float32)
             p = tl.load(output + column, inside, other=0).to(tl.float32)
             dot += tl.sum(grad * p, 1)[:, None]
         for start in range(0, columns, COLUMNS):
             column = start + first
-            inside = (row < rows) & (column < columns)
+            inside = within(row, rows, column, columns, ROWS)
             grad = tl.load(grad_output + column, inside, other=0).to(tl.float32)
             p = tl.load(output + column, inside, other=0).to(tl.float32)
             tl.store(grad_x + column, (grad - dot) * p * scale, inside)
@@ -233,8 +234,8 @@ def shipped() -> Iterator[Configuration]:
     for dtype in DTYPES.values():
         forward = {"x": f"*{dtype}", "mask": "*u8", "out": f"*{dtype}", "scale": "fp32"}
         backward = {"grad_output": f"*{dtype}", "output": f"*{dtype}", "grad_x": f"*{dtype}", "scale": "fp32"}
-        for tile, held in held_or_not(_UNMASKED):
-            yield configuration(f"forward {dtype}", _forward_kernel, forward, {"mask": None, **held}, tile)
-        for tile, held in held_or_not(_TILES):
-            yield configuration(f"forward {dtype}, mask", _forward_kernel, forward, held, tile)
-            yield configuration(f"backward {dtype}", _backward_kernel, backward, held, tile)
+        for tile, held in launches(_UNMASKED):
+            yield configuration(f"forward {dtype}", _forward_kernel, forward, {"mask": None}, tile, held)
+        for tile, held in launches(_TILES):
+            yield configuration(f"forward {dtype}, mask", _forward_kernel, forward, {}, tile, held)
+            yield configuration(f"backward {dtype}", _backward_kernel, backward, {}, tile, held)

@@ -1,4 +1,5 @@
-"""What the kernels of rows share on the host: the tile that a program works on, and rows as a matrix."""
+"""What the kernels of rows share: the tile that a program works on, and rows as a matrix."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 import triton
+import triton.language as tl
 from fastlm.kernels import Configuration
 
 #: the dtypes that kernels take -> as Triton names them
@@ -44,17 +46,30 @@ def as_matrix(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
+@triton.jit
+def within(row, rows, column, columns, ROWS: tl.constexpr):
+    """Which elements of a program's tile the matrix has.
+
+    Shapes: row (ROWS, 1), column (1, COLUMNS) -> (ROWS, COLUMNS). No program is launched for rows that there are not.
+    """
+    if ROWS == 1:
+        return column < columns
+    else:
+        return (row < rows) & (column < columns)
+
+
 # ---- what is shipped -----------------------------------------------------------------------------------------------
-def held_or_not(tiles: tuple[Tile, ...]) -> list[tuple[Tile, dict[str, bool]]]:
-    """Each tile that `choose` chooses, with the HELD that it is launched with."""
-    return [(tile, {"HELD": True}) for tile in tiles[:-1]] + [(tiles[-1], {"HELD": False})]
+def launches(tiles: tuple[Tile, ...]) -> list[tuple[Tile, bool]]:
+    """Each tile that `choose` chooses, and whether it holds a row then."""
+    return [(tile, True) for tile in tiles[:-1]] + [(tiles[-1], False)]
 
 
 def configuration(
-    name: str, kernel: Any, types: dict[str, str], constants: dict[str, Any], tile: Tile
+    name: str, kernel: Any, types: dict[str, str], constants: dict[str, Any], tile: Tile, held: bool = True
 ) -> Configuration:
     """A launch: an argument has its value in ``constants``, else its type in ``types``, else i32."""
-    constants = {**constants, "ROWS": tile.rows, "COLUMNS": tile.columns}
+    constants = {**constants, "HELD": held, "ROWS": tile.rows, "COLUMNS": tile.columns}
+    constants = {argument: value for argument, value in constants.items() if argument in kernel.arg_names}
     signature = {a: "constexpr" if a in constants else types.get(a, "i32") for a in kernel.arg_names}
-    name = f"{name}, {tile.rows} x {tile.columns}{'' if constants.get('HELD', True) else ' in passes'}"
+    name = f"{name}, {tile.rows} x {tile.columns}{'' if held else ' in passes'}"
     return Configuration(name, kernel, signature, constants, tile.num_warps, num_stages=1, tensor_cores=False)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fastlm import ops
+from fastlm.kernels import interpreted
 from fastlm.testing import DTYPES, ROWS, check_against_fp64, noncontiguous_views
 
 IGNORED = -100
@@ -184,7 +185,8 @@ def test_the_loss_of_low_precision_logits_is_fp32(family: str) -> None:
 
 
 def test_same_bits_every_time(family: str) -> None:
-    logits, targets = torch.randn(64, 1000), some_targets(64, 1000, ignored=9)
+    rows = 8 if family == "triton" and interpreted() else 64  # a millisecond a program
+    logits, targets = torch.randn(rows, 1000), some_targets(rows, 1000, ignored=rows // 7)
 
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         leaf = logits.clone().requires_grad_()

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastlm import ops
+from fastlm.kernels import interpreted
+from fastlm.ops import _backend
 from fastlm.ops.philox import hidden_mask, keep_scale
 from fastlm.testing import DTYPES, as_leaf, assert_within_budget, check_against_fp64, noncontiguous_views, normal
 
@@ -128,12 +130,13 @@ def test_either_result_may_go_unused(used: int, family: str, mode) -> None:
 
 
 def test_families_drop_the_same(family: str) -> None:
-    ones, zeros = torch.ones(130, 200), torch.zeros(130, 200)
+    rows = 12 if family == "triton" and interpreted() else 130  # a millisecond a program
+    ones, zeros = torch.ones(rows, 200), torch.zeros(rows, 200)
     weight, bias = torch.ones(200), torch.zeros(200)
     for p in (0.1, 0.5, 1e-12, 0.999, 1.0):
         for seed in (0, -1, 2**63 - 1, 77):
             options = {"dropout_p": p, "dropout_seed": seed, "backend": family}
-            kept = hidden_mask(130, 200, p, seed, ones.device)
+            kept = hidden_mask(rows, 200, p, seed, ones.device)
             _, x = ops.dropout_add_layer_norm(ones, zeros, weight, bias, **options)
             torch.testing.assert_close(x, kept * torch.tensor(keep_scale(p)), rtol=1e-6, atol=0)
             y = ops.layer_norm(zeros, weight, bias + 1, **options)
@@ -160,14 +163,23 @@ def test_layouts_give_the_bits_of_the_contiguous_copy(layout: str, family: str) 
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_a_row_far_from_zero_keeps_its_digits(family: str) -> None:
-    branch, residual, weight, bias = make((4, 300))
+@pytest.mark.parametrize("columns", [300, 8200])
+def test_a_row_far_from_zero_keeps_its_digits(columns: int, family: str) -> None:
+    branch, residual, weight, bias = make((4, columns))
     check_against_fp64(
         joined(ours(family, p=0.0)),
-        joined(lambda b, r, w, c: (F.layer_norm(r + b, (300,), w, c), r + b)),
+        joined(lambda b, r, w, c: (F.layer_norm(r + b, (columns,), w, c), r + b)),
         [branch, residual + 1e4, weight, bias],
         names="y,x branch residual weight bias",
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("columns", [101, 8200], ids=["held", "held_by_none"])
+def test_what_is_normalised_is_the_sum_as_it_is_returned(columns: int, dtype: torch.dtype, family: str) -> None:
+    branch, residual, weight, bias = make((5, columns), dtype)
+    y, x = ours(family)(branch, residual, weight, bias)
+    assert torch.equal(y, ops.layer_norm(x, weight, bias, backend=family))
 
 
 def test_one_tensor_as_branch_and_residual(family: str, mode) -> None:
@@ -196,7 +208,7 @@ def test_nan_stays_in_its_row(family: str) -> None:
 
 
 def test_same_bits_every_time_and_for_any_number_of_threads(family: str) -> None:
-    tensors = [as_leaf(x) for x in make((1000, 96))]
+    tensors = [as_leaf(x) for x in make((40 if family == "triton" and interpreted() else 1000, 96))]
     threads, first = torch.get_num_threads(), None
     try:
         for count in (1, 2, 3, 5, 5):
@@ -207,6 +219,19 @@ def test_same_bits_every_time_and_for_any_number_of_threads(family: str) -> None
             assert all(torch.equal(a, b) for a, b in zip(results, first, strict=True))
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("warps", "slices"), [(2, 1), (14, 7), (4096, 75)], ids=["one", "last_short", "many"])
+def test_slices_of_the_triton_backward(warps: int, slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := _backend.why_not("layer_norm", "triton", torch.get_default_device().type):
+        pytest.skip(reason)
+    from fastlm.kernels import layer_norm as kernels
+
+    monkeypatch.setattr(kernels, "_BACKWARD_WARPS", warps)
+    tensors = make((300, 40))
+    slice_rows = kernels._slice_rows(300, kernels.choose(kernels._BACKWARD, 40))
+    assert -(-300 // slice_rows) == slices  # more than 64 are added up in rounds
+    check_against_fp64(joined(ours("triton")), joined(peer), tensors, names="y,x branch residual weight bias")
 
 
 def test_without_a_seed_one_is_drawn(family: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fastlm import ops
+from fastlm.kernels import interpreted
 from fastlm.testing import DTYPES, ROWS, check_against_fp64, noncontiguous_views
 
 
@@ -160,7 +161,8 @@ def test_empty_inputs_give_empties(shape: tuple[int, ...], family: str) -> None:
 
 
 def test_same_bits_every_time(family: str) -> None:
-    x, g = torch.randn(64, 1000), torch.randn(64, 1000)
+    rows = 8 if family == "triton" and interpreted() else 64  # a millisecond a program
+    x, g = torch.randn(rows, 1000), torch.randn(rows, 1000)
 
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         leaf = x.clone().requires_grad_()
