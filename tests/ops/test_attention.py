@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -32,6 +33,11 @@ def per_sentence(sequences_q: Sequences, sequences_k: Sequences, causal: bool, s
     return function
 
 
+def interpreted(family: str) -> bool:
+    """Whether kernels run in Triton's interpreter, which takes some 15 ms for a tile."""
+    return family == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+
+
 @pytest.fixture(autouse=True)
 def every_family(family: str):
     """Every test runs on both families; `ops.attention` with no other choice takes this one."""
@@ -47,9 +53,9 @@ def self_attention(sequences: Sequences, **options):
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("regime", LENGTHS)
-def test_packed_equals_per_sentence_within_budget(regime: str, dtype: torch.dtype, causal: bool) -> None:
+def test_packed_equals_per_sentence_within_budget(regime: str, dtype: torch.dtype, causal: bool, family: str) -> None:
     sequences = Sequences.of(LENGTHS[regime])
-    inputs = fused_qkv(sequences.rows, 2, 16, dtype)
+    inputs = fused_qkv(sequences.rows, 1 if interpreted(family) else 2, 16, dtype)
     ours = self_attention(sequences, causal=causal)
     check_against_fp64(ours, per_sentence(sequences, sequences, causal), inputs, names=NAMES)
 
@@ -230,8 +236,8 @@ def test_dropout_draws_the_mask_of_philox(causal: bool, mode) -> None:
     check_against_fp64(ours, expected, inputs, names=NAMES)
 
 
-def test_dropout_limits_and_seeds() -> None:
-    sequences = Sequences.of(LENGTHS["sentences"])
+def test_dropout_limits_and_seeds(family: str) -> None:
+    sequences = Sequences.of(LENGTHS["odd" if interpreted(family) else "sentences"])
     q, k, v = fused_qkv(sequences.rows, 2, 16, torch.float32)
 
     def run(**options) -> torch.Tensor:
@@ -264,8 +270,8 @@ def test_a_new_dropout_seed_does_not_recompile() -> None:
     assert graphs.frame_count <= 2  # the seed as a constant, then as a symbol
 
 
-def test_same_bits_every_time() -> None:
-    sequences = Sequences.of(LENGTHS["sentences"])
+def test_same_bits_every_time(family: str) -> None:
+    sequences = Sequences.of(LENGTHS["odd" if interpreted(family) else "sentences"])
     base = torch.randn(sequences.rows, 3, 4, 32)
 
     def run() -> tuple[torch.Tensor, torch.Tensor]:
@@ -275,7 +281,7 @@ def test_same_bits_every_time() -> None:
         return out.detach(), qkv.grad
 
     first = run()
-    for _ in range(10):
+    for _ in range(2 if interpreted(family) else 10):
         assert all(torch.equal(a, b) for a, b in zip(run(), first, strict=True))
 
 
