@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.online_softmax import MINUS_INFINITY, base_of, include
-from fastlm.kernels.tiles import DTYPES, Tile, choose, configuration
+from fastlm.kernels.tiles import DTYPES, Tile, choose, configuration, launches
 
 LEAST_ROWS = 64  # of a chunk: with fewer the products spend their time on the weight
 VECTOR = tl.constexpr(16)  # logits, at multiples of which rows begin: Triton then moves 16 bytes at a time
@@ -151,11 +151,11 @@ def shipped() -> Iterator[Configuration]:
     }
     for dtype in DTYPES.values():
         of_dtype = {**types, "logits": f"*{dtype}", "bias": f"*{dtype}"}
-        for tile in _TILES:
+        for tile, held in launches(_TILES):
             for name, chosen in constants.items():
                 for with_bias, bias in ((", bias", {}), ("", {"bias": None})):
                     yield configuration(
-                        f"{name}{with_bias}, {dtype}", _chunk_kernel, of_dtype, {**chosen, **bias}, tile
+                        f"{name}{with_bias}, {dtype}", _chunk_kernel, of_dtype, {**chosen, **bias}, tile, held
                     )
     for given, made in itertools.product(DTYPES.values(), repeat=2):
         signature = {"x": f"*{given}", "factor": "*fp32", "out": f"*{made}", "count": "i64", "BLOCK": "constexpr"}
