@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ class FusedAdam(torch.optim.Adam):
 def build(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """The run's optimizer; weight decay acts on matrices (embeddings included), never on biases and norms.
 
-    It is fastlm's own where compiled kernels can take its step, else torch's fused one.
+    It is fastlm's own where its kernels take the step, else torch's fused one.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -84,12 +85,19 @@ def build(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
         "decoupled_weight_decay": OPTIMIZERS[config.optimizer],
     }
     groups = [group for group in groups if group["params"]]
-    return FusedAdam(groups, **options) if _native(parameters) else torch.optim.Adam(groups, fused=True, **options)
+    if _runs_kernels(parameters, config):
+        return FusedAdam(groups, **options)
+    return torch.optim.Adam(groups, fused=True, **options)
 
 
-def _native(parameters: list[nn.Parameter]) -> bool:
-    """Whether compiled kernels can update these tensors, and no other backend was asked for."""
-    able = {device for device, choice in ops.explain()["adam"].items() if choice["pick"] == "native"}
+def _runs_kernels(parameters: list[nn.Parameter], config: TrainConfig) -> bool:
+    """Whether fastlm's kernels are to update these tensors, and can: Triton's only where they were asked for.
+
+    Theirs is a launch for each parameter, and on a GPU the host reads ``found_inf`` and ``grad_scale`` first.
+    """
+    asked = (config.kernels, os.environ.get("FASTLM_BACKEND"))
+    families = ("native", "triton") if "triton" in asked else ("native",)
+    able = {device for device, choice in ops.explain()["adam"].items() if choice["pick"] in families}
     return all(p.device.type in able and p.dtype == torch.float32 and p.is_contiguous() for p in parameters)
 
 

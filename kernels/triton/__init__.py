@@ -41,10 +41,17 @@ class Configuration:
 
 #: op -> the registered names that its module has functions of
 OPS: dict[str, tuple[str, ...]] = {
+    "adam": ("adam_",),
     "attention": ("attention_forward", "attention_backward"),
     "cross_entropy": ("cross_entropy_forward", "cross_entropy_backward"),
     "layer_norm": ("layer_norm_forward", "layer_norm_backward"),
+    "linear_cross_entropy": (
+        "linear_cross_entropy_forward",
+        "linear_cross_entropy_backward",
+        "linear_cross_entropy_scaled",
+    ),
     "softmax": ("softmax_forward", "softmax_backward"),
+    "total_norm": ("total_norm",),
 }
 
 

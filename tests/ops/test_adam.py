@@ -28,6 +28,7 @@ KEYS = ("params", "exp_avgs", "exp_avg_sqs")
 
 State = dict[str, list[Tensor]]
 needs_native = pytest.mark.native("adam")
+by_kernels = pytest.mark.parametrize("family", ["native", "triton"], indirect=True)
 
 
 def start(dtype: torch.dtype = torch.float32) -> State:
@@ -128,17 +129,17 @@ def test_bits_do_not_depend_on_threads(kind: str) -> None:
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
-@needs_native
-def test_layouts() -> None:
+@by_kernels
+def test_layouts(family: str) -> None:
     """Gradients of any strides; memory that begins anywhere; what is updated in place must be contiguous."""
     dense, grads = start(), gradients(0)
-    step(dense, grads, backend="native")
+    step(dense, grads, backend=family)
     state = start()
     for key in KEYS:  # an element past the aligned address
         state[key] = [torch.cat([torch.zeros(1), x.flatten()])[1:].view(x.shape) for x in state[key]]
     strided = [g.transpose(0, -1).contiguous().transpose(0, -1) if g.dim() else g for g in grads]
     assert not strided[3].is_contiguous()
-    step(state, strided, backend="native")
+    step(state, strided, backend=family)
     for key in KEYS:
         assert all(torch.equal(a, b) for a, b in zip(state[key], dense[key], strict=True))
 
@@ -146,7 +147,7 @@ def test_layouts() -> None:
     param, zeros = before.clone(), [[torch.zeros(4, 6)] for _ in range(2)]
     assert not param.is_contiguous()
     with pytest.raises(ValueError, match=r"params\[0\] has strides \(1, 4\), and kernels update contiguous tensors"):
-        ops.adam_([param], [before], *zeros, [torch.zeros(())], lr=LR, backend="native")
+        ops.adam_([param], [before], *zeros, [torch.zeros(())], lr=LR, backend=family)
     assert torch.equal(param, before)
     ops.adam_([param], [before], *zeros, [torch.zeros(())], lr=LR)  # the reference takes it
     assert float((param - before).abs().max()) == pytest.approx(LR, rel=1e-3)
@@ -204,12 +205,12 @@ def test_norm_within_budget(family: str, scale: float) -> None:
     assert_within_budget(ops.total_norm(tensors, backend=family), torch.nn.utils.get_total_norm(tensors), exact, "norm")
 
 
-@needs_native
-def test_norm_of_many_values_does_not_drift() -> None:
+@by_kernels
+def test_norm_of_many_values_does_not_drift(family: str) -> None:
     """One fp32 accumulator a lane loses bits: torch's norm of as many is 7e-5 off, of 15 million 6e-4."""
     tensors = [torch.randn(1 << 22), torch.randn(1 << 20)]
     exact = sum(t.double().square().sum() for t in tensors).sqrt()
-    assert float(ops.total_norm(tensors, backend="native")) == pytest.approx(float(exact), rel=2e-7)
+    assert float(ops.total_norm(tensors, backend=family)) == pytest.approx(float(exact), rel=2e-7)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(torch.nan, "nan"), (torch.inf, "inf"), (-torch.inf, "inf")])

@@ -277,6 +277,17 @@ def test_under_autocast_the_weight_gradient_is_not_rounded_to_16_bits(family: st
     assert not torch.equal(grad, grad.bfloat16().float())
 
 
+@pytest.mark.parametrize("family", ["triton"], indirect=True)
+def test_under_autocast_no_sum_over_the_rows_of_a_chunk_is_rounded_to_16_bits(family: str) -> None:
+    """A summed loss leaves the gradients as they were made."""
+    (hidden, weight, bias), targets = problem("several_chunks")
+    leaves = weight.requires_grad_(), bias.requires_grad_()
+    with ops.use_backend(family), torch.autocast(torch.get_default_device().type, torch.bfloat16):
+        loss = ops.linear_cross_entropy(hidden, weight, targets, bias=bias, reduction="sum").loss
+    for grad in torch.autograd.grad(loss, leaves):
+        assert not torch.equal(grad, grad.bfloat16().float())
+
+
 @pytest.mark.usefixtures("on_family")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_frozen_inputs_get_no_gradient_and_no_grad_makes_none(reduction: str, mode) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import math
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 import torch
 
+from fastlm import ops
 from fastlm.config import as_dict
 from fastlm.errors import CheckpointError, ConfigError
+from fastlm.ops import _backend
 from fastlm.train import checkpoint, distributed, metrics, plan, trainer
 from fastlm.train.config import RunConfig
 from fastlm.train.nonfinite import NonFinite
@@ -370,7 +373,6 @@ def test_a_demo_has_its_own_length_and_other_text_epochs(make_config: MakeConfig
     ("values", "message"),
     [
         ({"dtype": "fp16"}, "--dtype fp16 needs a CUDA device"),
-        ({"kernels": "triton"}, "--kernels triton: "),
         ({"schedule": "cosine", "max_steps": 0, "max_minutes": 1.0}, "--schedule cosine needs --epochs or --max-steps"),
         pytest.param(
             {"device": "cuda"}, "--device cuda: torch sees no CUDA device",
@@ -383,6 +385,19 @@ def test_refusals_before_the_first_step(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         run(make_config(**values))
+    assert not checkpoint.steps(tmp_path / "run")
+
+
+def test_triton_missing_is_refused_before_the_first_step(
+    make_config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_backend, "_faults", dict(_backend._faults))
+    with monkeypatch.context() as without:
+        without.setattr(importlib.util, "find_spec", lambda name: None)
+        ops.load_triton()
+    expected = r"--kernels triton: \w+: Triton is not installed .*; use --kernels auto"
+    with ops.use_backend(None), pytest.raises(ConfigError, match=expected):
+        run(make_config(kernels="triton"))
     assert not checkpoint.steps(tmp_path / "run")
 
 
