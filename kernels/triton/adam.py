@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
+from torch import Tensor
 
 # The kernel waits for memory: two loads of 16 bytes from each of four tensors are in flight for a thread, and leave the
 # registers that a full multiprocessor has for one.

@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration, interpreted
 from fastlm.kernels.philox import ROUNDS, Dropout, interleave, seed_of
+from torch import Tensor
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.online_softmax import MINUS_INFINITY, include
 from fastlm.kernels.tiles import DTYPES, Tile, choose, configuration
+from torch import Tensor
 
 # Rows pass through a tile, 16 or 32 elements a thread: many programs share a multiprocessor, and some always load. A
 # warp each for rows of up to 1,024 columns, whose reductions then do not leave it. The last tile is for longer rows.

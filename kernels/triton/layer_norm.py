@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.philox import Dropout, hidden_mask, seed_of
 from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, launches, within
+from torch import Tensor
 
 # Columns in whole blocks of dropout, 64. The last tile of each table is for longer rows.
 # 8 elements a thread, in the longest held row 16: vectors of 16 bytes, and registers for the random words beside them.

@@ -16,13 +16,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.online_softmax import MINUS_INFINITY, base_of, include
 from fastlm.kernels.tiles import DTYPES, Tile, choose, configuration, launches
+from torch import Tensor
 
 LEAST_ROWS = 64  # of a chunk: with fewer the products spend their time on the weight
 VECTOR = tl.constexpr(16)  # logits, at multiples of which rows begin: Triton then moves 16 bytes at a time

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from fastlm.ops import philox
 
 ROUNDS = tl.constexpr(philox.ROUNDS)

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
 from fastlm.kernels.online_softmax import MINUS_INFINITY, base_of, include
 from fastlm.kernels.tiles import DTYPES, Tile, as_matrix, choose, configuration, launches, within
+from torch import Tensor
 
 # A warp for every 512 or 1,024 elements: 16 or 32 a thread, loads enough at once to hide their latency while registers
 # are left for other programs. Up to 1,024 columns no reduction leaves its warp. The last tile is for longer rows.

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
 from fastlm.kernels import Configuration
+from torch import Tensor
 
 # Both kernels wait for memory: a chunk gives each of 128 threads eight loads of 16 bytes at once. The order of a sum,
 # and with it its last bits, is the chunk's.

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from fastlm.kernels import Configuration, attention
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
-
-from fastlm.kernels import Configuration, attention
 
 
 class Sm90:

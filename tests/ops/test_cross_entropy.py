@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from fastlm.kernels import interpreted
 
 from fastlm import ops
-from fastlm.kernels import interpreted
 from fastlm.testing import DTYPES, ROWS, check_against_fp64, noncontiguous_views
 
 IGNORED = -100

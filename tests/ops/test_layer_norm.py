@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from fastlm.kernels import interpreted
 from torch import Tensor
 
 from fastlm import ops
-from fastlm.kernels import interpreted
 from fastlm.ops import _backend
 from fastlm.ops.philox import hidden_mask, keep_scale
 from fastlm.testing import DTYPES, as_leaf, assert_within_budget, check_against_fp64, noncontiguous_views, normal

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from fastlm.kernels import interpreted
 
 from fastlm import ops
-from fastlm.kernels import interpreted
 from fastlm.testing import DTYPES, ROWS, check_against_fp64, noncontiguous_views
 
 

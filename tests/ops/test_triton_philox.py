@@ -14,7 +14,6 @@ if ops.triton_fault():
 
 import triton
 import triton.language as tl
-
 from fastlm.kernels.philox import ROUNDS, Dropout, hidden_mask, seed_of
 
 SEEDS = [0, 1, -1, 16, 2**31, 2**33 + 5, 2**63 - 1, -(2**63)]

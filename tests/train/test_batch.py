@@ -13,7 +13,7 @@ from fastlm.batch import Batch
 
 def test_the_way_to_a_gpu_is_through_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = [torch.arange(3) for _ in dataclasses.fields(Batch)]
-    batch = dataclasses.replace(Batch(*tensors), max_seqlen=3)
+    batch = dataclasses.replace(Batch(*tensors), max_seqlen=3, source=None)
     calls: list[tuple[object, bool]] = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: (calls.append(("pinned", True)), self)[1])
     monkeypatch.setattr(
