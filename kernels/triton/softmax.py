@@ -27,7 +27,7 @@ _TILES = (
     Tile(1, 4096, 4),
     Tile(1, 8192, 8),
     Tile(1, 16384, 16),
-    Tile(1, 4096, 4),
+    Tile(1, 4096, 8),
 )
 # 32 warps have 64 registers a thread: too few for a mask, or for the two rows of the backward.
 _UNMASKED = (*_TILES[:-1], Tile(1, 32768, 32), _TILES[-1])
