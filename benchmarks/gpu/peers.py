@@ -25,8 +25,10 @@ def triton(op: str, function: Callable[..., Any], device: str) -> Callable[..., 
     """``function`` with fastlm's Triton kernels, whatever else there is.
 
     Raises:
-        ImportError: there are none of the op for the device.
+        ImportError: there are none of the op for the device, or they would run in the interpreter.
     """
+    if device == "cpu":
+        raise ImportError("Triton's interpreter is no peer")
     if reason := _backend.why_not(op, "triton", device):
         raise ImportError(reason)
     return partial(function, backend="triton")
