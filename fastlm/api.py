@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from fastlm.errors import ConfigError
+from fastlm.models.classifier import TextClassifier
+from fastlm.models.classify import classify
 from fastlm.models.generate import evaluating, fill, generate, pack
 from fastlm.models.language_model import LanguageModel
 from fastlm.models.seq2seq import Seq2SeqLM
@@ -19,13 +21,13 @@ from fastlm.train import checkpoint
 from fastlm.train.checkpoint import Loaded
 
 #: what a run of each kind is for
-USED_BY = {"encoder": "fill", "decoder": "generate", "seq2seq": "translate"}
+USED_BY = {"encoder": "fill", "decoder": "generate", "seq2seq": "translate", "classifier": "classify"}
 
-M = TypeVar("M", LanguageModel, Seq2SeqLM)
+M = TypeVar("M", LanguageModel, Seq2SeqLM, TextClassifier)
 
 
 class Candidate(NamedTuple):
-    """What a model would put in the place of a ``[MASK]``."""
+    """What a model would put in the place of a ``[MASK]``, or a class that it would give a text."""
 
     text: str
     probability: float
@@ -49,7 +51,7 @@ class Run:
     """A model with its tokenizer, in evaluation mode; made by :func:`load`.
 
     Attributes:
-        kind: ``encoder``, ``decoder`` or ``seq2seq``.
+        kind: ``encoder``, ``decoder``, ``seq2seq`` or ``classifier``.
         model, tokenizer, config, step: as `fastlm.train.checkpoint.Loaded` has them.
     """
 
@@ -132,18 +134,33 @@ class Run:
             results[i] = [Translated(tokenizer.decode(list(one.ids)), one.score) for one in best]
         return results
 
+    def classify(self, texts: str | Sequence[str], top_k: int = 1) -> list[list[Candidate]]:
+        """The likeliest classes of every text, likeliest first; longer texts than the model reads are cut.
+
+        Raises:
+            ConfigError: another kind of model.
+        """
+        model, tokenizer = self._needs("classifier", "classify", TextClassifier), self.tokenizer
+        given = [texts] if isinstance(texts, str) else list(texts)
+        found = classify(model, [self._framed(text, [tokenizer.eos_id]) for text in given])
+        best = found.topk(min(top_k, found.shape[1]))
+        labels = self.config.model.labels
+        return [
+            [Candidate(labels[i], p) for i, p in zip(numbers, shares, strict=True)]
+            for numbers, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
     def embed(self, texts: str | Sequence[str]) -> Tensor:
         """(N, d) fp32 on the CPU: each text's final hidden states, averaged over its tokens; longer texts are cut.
 
-        Of a translation model its encoder's. ``[BOS]``, and ``[EOS]`` where the model reads it, are read and not
+        Of a translation model or a classifier its encoder's. ``[BOS]``, and ``[EOS]`` where the model reads it, are read and not
         averaged; a text without tokens gives what ``[BOS]`` does.
         """
         tokenizer = self.tokenizer
-        model = self.model.encoder if isinstance(self.model, Seq2SeqLM) else self.model
+        model = self.model if isinstance(self.model, LanguageModel) else self.model.encoder
         ends = [] if model.causal else [tokenizer.eos_id]
         given = [texts] if isinstance(texts, str) else list(texts)
-        room = self.config.model.seq_len - 1 - len(ends)
-        ids = [[tokenizer.bos_id, *tokenizer.encode(normalise(text))[:room], *ends] for text in given]
+        ids = [self._framed(text, ends) for text in given]
         if not ids:
             return torch.empty(0, self.config.model.d_model)
         with evaluating(model):
@@ -151,6 +168,11 @@ class Run:
         parts = hidden.split([len(text) for text in ids])
         kept = (part[1 : len(part) - len(ends)] if len(part) > 1 + len(ends) else part[:1] for part in parts)
         return torch.stack([part.mean(0) for part in kept])
+
+    def _framed(self, text: str, ends: list[int]) -> list[int]:
+        """``[BOS] x`` and what ends it, as much as the model reads."""
+        room = self.config.model.seq_len - 1 - len(ends)
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(normalise(text))[:room], *ends]
 
     def _needs(self, kind: str, command: str, model: type[M]) -> M:
         if self.kind != kind:

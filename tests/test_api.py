@@ -26,9 +26,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, fastlm.api.Run]:
     """An untrained model of each kind."""
     tokenizer = Tokenizer.train((text for pair in generate(pairs=200) for text in pair), kind="byte", vocab_size=500)
     found = {}
-    for kind in ("encoder", "decoder", "seq2seq"):
+    for kind in ("encoder", "decoder", "seq2seq", "classifier"):
         torch.manual_seed(0)
-        config = ModelConfig(model=kind, vocab_size=tokenizer.vocab_size, **SIZES)
+        labels = ("en", "ko") if kind == "classifier" else ()
+        config = ModelConfig(model=kind, vocab_size=tokenizer.vocab_size, labels=labels, **SIZES)
         path: Path = tmp_path_factory.mktemp("runs") / kind
         checkpoint.publish(path, build(config), tokenizer, RunConfig(model=config))
         found[kind] = fastlm.load(path)
@@ -59,7 +60,16 @@ def test_translating(runs: dict[str, fastlm.api.Run]) -> None:
     assert run.translate("나는 간다", "ko", **options) != both[:1]
 
 
-@pytest.mark.parametrize("kind", ["encoder", "decoder", "seq2seq"])
+def test_classifying(runs: dict[str, fastlm.api.Run]) -> None:
+    run = runs["classifier"]
+    found = run.classify(["나는 간다", "", "the library " * 40], top_k=5)
+    assert [sorted(one.text for one in best) for best in found] == [["en", "ko"]] * 3
+    assert all(a.probability >= b.probability and a.probability + b.probability == pytest.approx(1) for a, b in found)
+    assert run.classify("나는 간다") == [found[0][:1]]
+    assert run.classify([]) == []
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "seq2seq", "classifier"])
 def test_embedding(runs: dict[str, fastlm.api.Run], kind: str) -> None:
     run = runs[kind]
     texts = ["나는 간다", "", "the library " * 40]
@@ -69,7 +79,7 @@ def test_embedding(runs: dict[str, fastlm.api.Run], kind: str) -> None:
         torch.testing.assert_close(run.embed(text)[0], vectors[i], rtol=1e-4, atol=1e-5)
     ids = [run.tokenizer.bos_id, *run.tokenizer.encode(texts[0])]
     ids += [] if kind == "decoder" else [run.tokenizer.eos_id]
-    model = run.model.encoder if kind == "seq2seq" else run.model
+    model = run.model.encoder if kind in ("seq2seq", "classifier") else run.model
     with torch.no_grad():
         starts = torch.tensor([0, len(ids)], dtype=torch.int32)
         hidden = model.hidden_states(torch.tensor(ids), torch.arange(len(ids)), starts, len(ids))

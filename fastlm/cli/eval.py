@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_run(
         args.checkpoint, args.which, needs="seq2seq" if args.translate else "", command="eval --translate"
     )
+    if loaded.config.model.model == "classifier":
+        return _classification(loaded, args)
     store = _store(loaded, Path(args.checkpoint), tuple(args.data))
     config = loaded.config
     data = dataclasses.replace(config.data, languages=(), domains=()) if args.data else config.data
@@ -88,6 +90,19 @@ def run(args: argparse.Namespace) -> int:
     for name, score in translations.items():
         print(f"{name}: chrF++ {score.chrf:.2f}, BLEU {score.bleu:.2f} of {score.sentences:,} sentences")
         print("\n".join(f"  {metric}: {signature}" for metric, signature in score.signatures.items()))
+    return 0
+
+
+def _classification(loaded: Loaded, args: argparse.Namespace) -> int:
+    from fastlm.cli.classify import score
+
+    if args.sentences:
+        raise ConfigError("--sentences: a classifier is scored on all held-out texts")
+    found = score(loaded, tuple(args.data))
+    if args.json:
+        print(json.dumps({"step": loaded.step, **found.as_json()}, ensure_ascii=False))
+    else:
+        print("\n".join([f"step {loaded.step:,}", *found.table()]))
     return 0
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from fastlm.config import convert, field_type, flag_name, nearest, sections, update
@@ -15,16 +16,26 @@ from fastlm.errors import ConfigError
 C = TypeVar("C")
 
 
-def add_config_flags(parser: argparse.ArgumentParser, config_type: type, only: Collection[str] = ()) -> None:
-    """One flag per field of ``config_type`` (or of those in ``only``); a flag not given leaves no trace."""
+def add_config_flags(
+    parser: argparse.ArgumentParser,
+    config_type: type,
+    only: Collection[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """One flag per field of ``config_type`` (or of those in ``only``); a flag not given leaves no trace.
+
+    ``defaults`` are shown in place of the fields' own, where a command begins with others.
+    """
     title = config_type.__name__.removesuffix("Config").lower()
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(config_type):
         if not only or field.name in only:
-            _add_flag(group, config_type, field)
+            _add_flag(group, config_type, field, defaults.get(field.name, field.default))
 
 
-def _add_flag(group: argparse._ArgumentGroup, owner: type, field: dataclasses.Field[Any]) -> None:
+def _add_flag(
+    group: argparse._ArgumentGroup, owner: type, field: dataclasses.Field[Any], default: Any
+) -> None:
     kind, several = field_type(owner, field)
     text = field.metadata["help"].replace("%", "%%")
     common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
@@ -33,8 +44,8 @@ def _add_flag(group: argparse._ArgumentGroup, owner: type, field: dataclasses.Fi
         return
     choices = field.metadata["choices"]
     metavar = field.metadata["unit"] or ("{" + ",".join(choices) + "}" if choices else kind.__name__.upper())
-    if field.default not in ("", ()):
-        text += f" (default {field.default})"
+    if default not in ("", ()):
+        text += f" (default {default})"
     if several:
         common["nargs"] = "+"
     group.add_argument(f"--{flag_name(field)}", metavar=metavar, help=text, **common)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from fastlm.errors import ConfigError
 
+#: what a run of each kind is for
+COMMAND_OF = {"encoder": "fill", "decoder": "generate", "seq2seq": "translate", "classifier": "predict"}
+
 if TYPE_CHECKING:
     from fastlm.models import LanguageModel
     from fastlm.train.checkpoint import Loaded
@@ -25,7 +28,6 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
         CheckpointError: no such run or checkpoint, or a damaged one.
         ConfigError: a run of the other kind of model; an environment that the ops cannot run in.
     """
-    from fastlm.api import USED_BY
     from fastlm.train.checkpoint import load
     from fastlm.train.plan import check_environment
 
@@ -36,7 +38,7 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
     kind = loaded.config.model.model
     if needs and kind != needs:
         raise ConfigError(
-            f"{run}: its model is of kind {kind}, fastlm {command} needs kind {needs}; use fastlm {USED_BY[kind]}"
+            f"{run}: its model is of kind {kind}, fastlm {command} needs kind {needs}; use fastlm {COMMAND_OF[kind]}"
         )
     loaded.model.eval()
     return loaded

@@ -12,7 +12,10 @@ from fastlm import __version__
 from fastlm.cli.flags import Parser
 from fastlm.errors import FastlmError
 
-COMMANDS = ("train", "prepare", "tokenizer", "merge", "eval", "fill", "generate", "translate", "export", "plot", "info")
+COMMANDS = (
+    *("train", "prepare", "tokenizer", "merge", "classify", "eval"),
+    *("fill", "generate", "translate", "predict", "export", "import_folder", "plot", "info"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-from fastlm.errors import ConfigError, DataError
-
-#: lines that are read before the first is written
-LINES_AT_ONCE = 1024
+from fastlm.cli.lines import chunks
+from fastlm.errors import ConfigError
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     run = Run(load_run(args.checkpoint, args.which, needs="seq2seq", command="translate"))
     search = {name: getattr(args, name) for name in ("beams", "length_penalty", "max_new_tokens", "batch_tokens")}
     done = 0
-    for lines in _chunks(_lines(args.file)):
+    for lines in chunks(args.file):
         for best in run.translate(lines, args.to, **search):
             padded = ([(one.text, one.score) for one in best] + [("", 0.0)] * args.n_best)[: args.n_best]
             print("\n".join(f"{score:.4f}\t{text}" if args.scores else text for text, score in padded), flush=True)
@@ -63,22 +58,3 @@ def run(args: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"\r{done:,} lines", end="", file=sys.stderr, flush=True)
     return 0
-
-
-def _lines(path: str) -> Iterator[str]:
-    """Lines without their ends."""
-    if path == "-":
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
-        return
-    try:
-        with Path(path).open(encoding="utf-8", newline="\n") as file:
-            yield from (line.rstrip("\r\n") for line in file)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _chunks(lines: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(itertools.islice(lines, LINES_AT_ONCE)):
-        yield chunk

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastlm.batch import Batch, Source
 from fastlm.data.host import shuffled
 from fastlm.data.masking import MaskPolicy, Sentences, mask_tokens
-from fastlm.data.store import Store
+from fastlm.data.store import Corpus
 from fastlm.errors import DataError
 
 Ints = NDArray[np.int64]
@@ -58,7 +58,7 @@ class Pieces:
         )
 
 
-def cut_to_fit(store: Store, ids: Ints, seq_len: int, long: str) -> Pieces:
+def cut_to_fit(store: Corpus, ids: Ints, seq_len: int, long: str) -> Pieces:
     """The sentences ``ids`` as pieces of at most ``seq_len`` tokens, counting ``[BOS]`` and ``[EOS]``.
 
     Of longer ones ``long="truncate"`` keeps the beginning, ``"split"`` makes several pieces, ``"refuse"`` stops.
@@ -88,7 +88,7 @@ def cut_to_fit(store: Store, ids: Ints, seq_len: int, long: str) -> Pieces:
     )
 
 
-def _too_long(store: Store, sentence: int, length: int, seq_len: int, count: int) -> str:
+def _too_long(store: Corpus, sentence: int, length: int, seq_len: int, count: int) -> str:
     domain = store.domain_names[store.domains[sentence]]
     language = store.language_names[store.languages[sentence]]
     return (
@@ -205,7 +205,7 @@ class Packed:
         }
 
 
-def pack_encoder(store: Store, pieces: Pieces, policy: MaskPolicy, *, seed: int, epoch: int) -> Packed:
+def pack_encoder(store: Corpus, pieces: Pieces, policy: MaskPolicy, *, seed: int, epoch: int) -> Packed:
     """``[BOS] x [EOS]`` of each piece, masked; the labels are what the mask hides."""
     plain = pack_plain(store, pieces)
     sentences = Sentences(plain.tokens, plain.cu_seqlens, pieces.sentences, pieces.starts)
@@ -214,14 +214,14 @@ def pack_encoder(store: Store, pieces: Pieces, policy: MaskPolicy, *, seed: int,
     return replace(plain, tokens=masked)
 
 
-def pack_plain(store: Store, pieces: Pieces) -> Packed:
+def pack_plain(store: Corpus, pieces: Pieces) -> Packed:
     """``[BOS] x [EOS]`` of each piece, with nothing to predict."""
     tokens, cu_seqlens = _framed(store, pieces, after=1)
     tokens[cu_seqlens[1:] - 1] = store.tokenizer.eos_id
     return Packed(tokens, np.full(len(tokens), -1, dtype=np.int64), cu_seqlens, pieces.sentences)
 
 
-def pack_decoder(store: Store, pieces: Pieces) -> Packed:
+def pack_decoder(store: Corpus, pieces: Pieces) -> Packed:
     """``[BOS] x`` of each piece; the labels are ``x [EOS]``. Where a sentence was cut, its end is not predicted."""
     tokens, cu_seqlens = _framed(store, pieces, after=0)
     labels = np.append(tokens[1:], 0)
@@ -229,7 +229,7 @@ def pack_decoder(store: Store, pieces: Pieces) -> Packed:
     return Packed(tokens, labels[: len(tokens)], cu_seqlens, pieces.sentences)
 
 
-def _framed(store: Store, pieces: Pieces, after: int) -> tuple[Ints, Ints]:
+def _framed(store: Corpus, pieces: Pieces, after: int) -> tuple[Ints, Ints]:
     """``[BOS] x`` and room for ``after`` more tokens, of each piece, and where each begins."""
     cu_seqlens = _offsets(pieces.lengths + 1 + after)
     tokens = np.empty(cu_seqlens[-1], dtype=np.int64)

@@ -24,10 +24,11 @@ from fastlm.data.batching import (
     plan_epoch,
 )
 from fastlm.data.config import DataConfig
+from fastlm.data.labelled import pack_labelled
 from fastlm.data.masking import MaskPolicy
 from fastlm.data.pairs import Pairs, pack_pairs, pair_up
 from fastlm.data.prefetch import Prefetcher, Shared
-from fastlm.data.store import Store
+from fastlm.data.store import Corpus
 from fastlm.errors import ConfigError, DataError
 from fastlm.models.config import ModelConfig
 
@@ -52,7 +53,7 @@ class Loader:
 
     def __init__(
         self,
-        store: Store,
+        store: Corpus,
         model: ModelConfig,
         data: DataConfig,
         *,
@@ -170,7 +171,7 @@ class Loader:
 
 
 def validation(
-    store: Store,
+    store: Corpus,
     model: ModelConfig,
     data: DataConfig,
     *,
@@ -209,7 +210,7 @@ def validation(
         yield from _slots(packed, world_size, range(rank, rank + 1))
 
 
-def _pieces(store: Store, ids: Ints, model: ModelConfig, data: DataConfig) -> Pieces | Pairs:
+def _pieces(store: Corpus, ids: Ints, model: ModelConfig, data: DataConfig) -> Pieces | Pairs:
     """What the model reads of the sentences ``ids``."""
     if model.model == "seq2seq":
         return pair_up(store, ids, data.direction, model.seq_len, data.long)
@@ -217,11 +218,13 @@ def _pieces(store: Store, ids: Ints, model: ModelConfig, data: DataConfig) -> Pi
 
 
 def _pack(
-    store: Store, model: ModelConfig, pieces: Pieces | Pairs, policy: MaskPolicy, *, seed: int, epoch: int
+    store: Corpus, model: ModelConfig, pieces: Pieces | Pairs, policy: MaskPolicy, *, seed: int, epoch: int
 ) -> Packed:
     """As the model's kind wants it."""
     if isinstance(pieces, Pairs):
         return pack_pairs(store, pieces)
+    if model.model == "classifier":
+        return pack_labelled(store, pieces)
     if model.model == "decoder":
         return pack_decoder(store, pieces)
     return pack_encoder(store, pieces, policy, seed=seed, epoch=epoch)
@@ -237,7 +240,7 @@ def _slots(packed: Packed, slots: int, mine: range) -> Iterator[Batch]:
         yield packed.take(np.flatnonzero(slot_of == slot)).batch()
 
 
-def _check_vocabulary(store: Store, model: ModelConfig) -> None:
+def _check_vocabulary(store: Corpus, model: ModelConfig) -> None:
     if model.vocab_size not in (0, store.tokenizer.vocab_size):
         raise DataError(
             f"the model has {model.vocab_size} vocabulary entries, the store {store.path} was encoded with "

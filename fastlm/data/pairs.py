@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlm.data.batching import FRAME, Ints, Packed, Pieces, cut_to_fit, pack_decoder, pack_plain
-from fastlm.data.store import Store
+from fastlm.data.store import Corpus
 from fastlm.errors import ConfigError, DataError
 from fastlm.text.specials import SPECIAL_TOKENS
 
@@ -54,7 +54,7 @@ class Pairs:
         return Pairs(self.sources.take(members), self.targets.take(members))
 
 
-def pair_up(store: Store, ids: Ints, direction: str, seq_len: int, long: str) -> Pairs:
+def pair_up(store: Corpus, ids: Ints, direction: str, seq_len: int, long: str) -> Pairs:
     """The pairs among the sentences ``ids``, in the order of their rows; in both directions each row makes two.
 
     Args:
@@ -88,7 +88,7 @@ def pair_up(store: Store, ids: Ints, direction: str, seq_len: int, long: str) ->
     return Pairs(*(cut_to_fit(store, side[order], seq_len, long) for side in (sources, targets)))
 
 
-def pack_pairs(store: Store, pairs: Pairs) -> Packed:
+def pack_pairs(store: Corpus, pairs: Pairs) -> Packed:
     """Targets ``[EN] y`` with labels ``y [EOS]``, and their sources ``[BOS] x [EOS]``.
 
     The first token says which language to write: a decoder's ``[BOS]``, in two kinds.
@@ -98,7 +98,7 @@ def pack_pairs(store: Store, pairs: Pairs) -> Packed:
     return target.translating(pack_plain(store, pairs.sources))
 
 
-def language_tokens(store: Store) -> NDArray[np.int64]:
+def language_tokens(store: Corpus) -> NDArray[np.int64]:
     """The special token of each of the store's languages; -1 for one that has none."""
     names = [f"[{name.upper()}]" for name in store.language_names]
     return np.array([SPECIAL_TOKENS.index(name) if name in SPECIAL_TOKENS else -1 for name in names], dtype=np.int64)

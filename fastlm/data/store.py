@@ -59,11 +59,11 @@ def is_store(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-class Store:
-    """N tokenized sentences and what is known of each. Made by :meth:`open`.
+class Corpus:
+    """N tokenized sentences and what is known of each: what batches are made of.
 
     Attributes:
-        path, manifest: the folder and its manifest.
+        path: where it is.
         tokenizer: the one the text was encoded with.
         tokens: (tokens,) uint16 or uint32, no special tokens.
         offsets: (N+1,) int64; sentence i is ``tokens[offsets[i]:offsets[i + 1]]``.
@@ -73,8 +73,14 @@ class Store:
         rows: (N,) int64, row number in the source.
         keys: (N,) uint64, hash of the row's text: the order of samples (it does not depend on the tokenizer).
         split: (N,) uint8, 0 training, 1 held out.
+        digest: equal for equal contents.
+        target_characters: of each value that a target can have, the characters of text that begin in it.
     """
 
+    path: Path
+    tokenizer: Tokenizer
+    language_names: list[str]
+    domain_names: list[str]
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
     languages: NDArray[np.uint16]
@@ -84,6 +90,59 @@ class Store:
     rows: NDArray[np.int64]
     keys: NDArray[np.uint64]
     split: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.languages)
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal contents."""
+        raise NotImplementedError
+
+    @property
+    def target_characters(self) -> NDArray[np.int64]:
+        """(targets,) int64."""
+        return np.asarray(self.tokenizer.token_characters, dtype=np.int64)
+
+    def sentence(self, index: int) -> NDArray[Any]:
+        """The ids of one sentence, a view."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def select(self, split: str, config: DataConfig) -> NDArray[np.int64]:
+        """Ids, ascending, of the sentences of a split in the wanted languages and domains.
+
+        ``config.share`` takes that share of the *training* sentences, in the order of their keys: a smaller share is
+        contained in a larger one, and a sentence stays with its translation.
+
+        Raises:
+            ConfigError: a language or domain that is not in the store.
+            DataError: nothing is left to train on.
+        """
+        wanted = np.asarray(self.split) == SPLITS[split]
+        for flag, chosen, names, column in (
+            ("languages", config.languages, self.language_names, self.languages),
+            ("domains", config.domains, self.domain_names, self.domains),
+        ):
+            if chosen:
+                wanted &= np.isin(column, [_index_of(name, names, flag, self.path) for name in chosen])
+        ids = np.flatnonzero(wanted)
+        if split == "train" and not len(ids):
+            raise DataError(f"{self.path}: no training sentence is in the chosen languages and domains")
+        if split == "train" and config.share < 1:
+            ids = np.sort(self.by_key(ids)[: max(1, round(config.share * len(ids)))])
+        return ids
+
+    def by_key(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """``ids`` in the order of their keys: any prefix is a fair sample."""
+        return ids[np.argsort(self.keys[ids], kind="stable")]
+
+
+class Store(Corpus):
+    """A corpus in a folder. Made by :meth:`open`.
+
+    Attributes:
+        manifest: of the folder.
+    """
 
     def __init__(self, path: Path, manifest: dict[str, Any], *, mapped: bool) -> None:
         self.path = path
@@ -117,18 +176,11 @@ class Store:
         store._check_vocabulary()
         return store
 
-    def __len__(self) -> int:
-        return len(self.languages)
-
     @property
     def digest(self) -> str:
         """SHA-256 over the hashes of all files: equal for equal contents, whenever and wherever they were written."""
         files = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-    def sentence(self, index: int) -> NDArray[Any]:
-        """The ids of one sentence, a view."""
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
     def verify(self) -> None:
         """Reads every file and compares its hash with the manifest's.
@@ -141,34 +193,6 @@ class Store:
                 raise DataError(
                     f"{self.path / name}: its SHA-256 is not the manifest's: the file was damaged; {_REBUILD}"
                 )
-
-    def select(self, split: str, config: DataConfig) -> NDArray[np.int64]:
-        """Ids, ascending, of the sentences of a split in the wanted languages and domains.
-
-        ``config.share`` takes that share of the *training* sentences, in the order of their keys: a smaller share is
-        contained in a larger one, and a sentence stays with its translation.
-
-        Raises:
-            ConfigError: a language or domain that is not in the store.
-            DataError: nothing is left to train on.
-        """
-        wanted = np.asarray(self.split) == SPLITS[split]
-        for flag, chosen, names, column in (
-            ("languages", config.languages, self.language_names, self.languages),
-            ("domains", config.domains, self.domain_names, self.domains),
-        ):
-            if chosen:
-                wanted &= np.isin(column, [_index_of(name, names, flag, self.path) for name in chosen])
-        ids = np.flatnonzero(wanted)
-        if split == "train" and not len(ids):
-            raise DataError(f"{self.path}: no training sentence is in the chosen languages and domains")
-        if split == "train" and config.share < 1:
-            ids = np.sort(self.by_key(ids)[: max(1, round(config.share * len(ids)))])
-        return ids
-
-    def by_key(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """``ids`` in the order of their keys: any prefix is a fair sample."""
-        return ids[np.argsort(self.keys[ids], kind="stable")]
 
     def _check_columns(self) -> None:
         count = self.manifest["sentences"]

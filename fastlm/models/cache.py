@@ -1,8 +1,8 @@
 """Keys and values of what a decoder has read, so that the next token costs one row a layer.
 
-A prompt is read as it would be in training, packed; its keys and values are laid out by sentence, with room for what
-will be written. Then each step reads one token of every sentence. What a translation reads of its source is laid out
-once, at the prompt.
+A prompt is read as it would be in training, packed; its keys and values are laid out by sentence, with room that grows
+as more is written. Then each step reads one token of every sentence. What a translation reads of its source is laid out
+once, at the prompt, and sentences with one source (a search's beams) share it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,26 @@ from fastlm.nn.cross_attention import CrossAttention, Memory, Remembered
 from fastlm.nn.norm import Stream
 
 
+#: places that are added at once; what lies beyond the written ones is copied at every selection
+GROWTH = 16
+
+
 class _Layer:
-    """Keys and values of one layer, each (B, room, H, D)."""
+    """Keys and values of one layer, each (B, places, H, D)."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
+
+    def reserve(self, places: int) -> None:
+        """Room for so many places."""
+        missing = places - self.keys.shape[1]
+        if missing > 0:
+            added = (0, 0, 0, 0, 0, missing + -missing % GROWTH)
+            self.keys, self.values = F.pad(self.keys, added), F.pad(self.values, added)
+
+    def select(self, sentences: Tensor) -> None:
+        """Goes on with these."""
+        self.keys, self.values = self.keys.index_select(0, sentences), self.values.index_select(0, sentences)
 
     def write(self, sentences: Tensor, places: Tensor, k: Tensor, v: Tensor) -> None:
         """Puts rows (N, H, D) at places (N,) of sentences (N,)."""
@@ -32,9 +47,13 @@ class _Layer:
         self.values[sentences, places] = v
 
     def attend(self, q: Tensor, visible: Tensor) -> Tensor:
-        """One query of each sentence (B, H, D) to the first places, where visible (B, 1, 1, L) says so."""
+        """Queries of each sentence, B times as many end to end (N, H, D), to the first places.
+
+        Where visible (B, 1, 1, L) says so.
+        """
         keys, values = (x[:, : visible.shape[-1]].transpose(1, 2) for x in (self.keys, self.values))  # (B, H, L, D)
-        return F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=visible)[:, :, 0]
+        queries = q.unflatten(0, (len(keys), -1)).transpose(1, 2)  # (B, H, N / B, D)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible).transpose(1, 2).flatten(0, 1)
 
 
 class _Prompt:
@@ -79,7 +98,7 @@ class _Source:
 
 
 class _SourceAgain:
-    """The same at every step after it."""
+    """The same at every step after it; visible (sources, 1, 1, L)."""
 
     def __init__(self, layer: _Layer, visible: Tensor) -> None:
         self.layer, self.visible = layer, visible
@@ -105,8 +124,10 @@ class KeyValueCache:
     def __init__(self, model: LanguageModel, layers: list[_Layer], lengths: list[int]) -> None:
         self.model, self.lengths = model, lengths
         self._layers = layers
+        self._room = 0
         self._sources: list[_Layer] = []
-        self._visible: Tensor | None = None  # (B, 1, 1, L) of the sources
+        self._visible: Tensor | None = None  # (sources, 1, 1, L)
+        self._source_of = list(range(len(lengths)))  # each sentence
 
     @classmethod
     def read(
@@ -131,7 +152,8 @@ class KeyValueCache:
             The cache, and the logits (B, V) of what follows each prompt.
         """
         count = len(cu_seqlens) - 1
-        cache = cls(model, _layers(model, count, room), cu_seqlens.diff().tolist())
+        cache = cls(model, _layers(model, count, max_seqlen), cu_seqlens.diff().tolist())
+        cache._room = room
         rotation = None if model.rotary is None else model.rotary(positions)
         sequences = Sequences(cu_seqlens, max_seqlen, rotation)
         sentences, _ = _rows(cu_seqlens, len(tokens))
@@ -151,8 +173,10 @@ class KeyValueCache:
             ValueError: a sentence has no room left.
         """
         longest = max(self.lengths) + 1
-        if longest > self._layers[0].keys.shape[1]:
+        if longest > self._room:
             raise ValueError(f"a sentence has {longest - 1} tokens, and the cache was made for no more")
+        for layer in self._layers:
+            layer.reserve(longest)
         lengths = torch.tensor(self.lengths, device=tokens.device)
         visible = (torch.arange(longest, device=tokens.device) <= lengths[:, None])[:, None, None]  # (B, 1, 1, L)
         rotation = None if self.model.rotary is None else self.model.rotary(lengths)
@@ -166,12 +190,28 @@ class KeyValueCache:
         """Goes on with these sentences, in this order; one may come more than once."""
         if sentences == list(range(len(self.lengths))):
             return
-        index = torch.tensor(sentences, dtype=torch.int64, device=self._layers[0].keys.device)
-        for layer in (*self._layers, *self._sources):
-            layer.keys, layer.values = layer.keys[index], layer.values[index]
-        if self._visible is not None:
-            self._visible = self._visible[index]
+        device = self._layers[0].keys.device
+        index = torch.tensor(sentences, dtype=torch.int64, device=device)
+        for layer in self._layers:
+            layer.select(index)
         self.lengths = [self.lengths[i] for i in sentences]
+        self._source_of = [self._source_of[i] for i in sentences]
+        if self._visible is not None:
+            self._select_sources(self._visible, device)
+
+    def _select_sources(self, visible: Tensor, device: torch.device) -> None:
+        """Leaves out those that nobody reads; where the others do not serve equally many, each sentence gets its own."""
+        kept = list(dict.fromkeys(self._source_of))
+        share = len(self._source_of) // max(len(kept), 1)
+        if self._source_of != [source for source in kept for _ in range(share)]:
+            kept = self._source_of
+        if kept != list(range(len(visible))):
+            index = torch.tensor(kept, dtype=torch.int64, device=device)
+            self._visible = visible[index]
+            for layer in self._sources:
+                layer.select(index)
+        share = len(self._source_of) // max(len(kept), 1)
+        self._source_of = [i // share for i in range(len(self._source_of))]
 
     def _logits(
         self,

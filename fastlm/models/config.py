@@ -15,8 +15,9 @@ class ModelConfig:
 
     model: str = option(
         "encoder",
-        "encoder (masked LM), decoder (causal LM) or seq2seq (translation: an encoder and a decoder that reads it)",
-        choices=("encoder", "decoder", "seq2seq"),
+        "encoder (masked LM), decoder (causal LM), seq2seq (translation: an encoder and a decoder that reads it) or "
+        "classifier (an encoder and a head for labels)",
+        choices=("encoder", "decoder", "seq2seq", "classifier"),
     )
     layers: int = option(6, "transformer blocks (of a translation model's encoder)", unit="N", minimum=1)
     decoder_layers: int = option(0, "blocks of a translation model's decoder; 0: --layers", unit="N", minimum=0)
@@ -39,12 +40,19 @@ class ModelConfig:
         "encoder output: the shared embedding alone, or BERT's transform before it",
         choices=("tied", "transform"),
     )
+    pooling: str = option(
+        "mean",
+        "what a classifier's head reads: the mean state, the first through a dense layer (RoBERTa's head), or a CNN's "
+        "largest values",
+        choices=("mean", "first", "cnn"),
+    )
+    labels: tuple[str, ...] = option((), "classes of a classifier; none: those of the text", unit="LABEL")
     seq_len: int = option(256, "longest sentence, in tokens with [BOS] and [EOS]", unit="TOKENS", minimum=4)
     vocab_size: int = option(0, "vocabulary entries; 0 takes 30,000 or as many as the text gives", unit="N", minimum=0)
 
     def __post_init__(self) -> None:
-        if self.model == "seq2seq" and self.head != "tied":
-            raise ConfigError(f"--head {self.head} is the encoder's; a translation model takes --head tied")
+        if self.model in ("seq2seq", "classifier") and self.head != "tied":
+            raise ConfigError(f"--head {self.head} is the encoder's; a {self.model} takes --head tied")
         if self.d_model % self.heads:
             raise ConfigError(f"--d-model {self.d_model} is not a multiple of --heads {self.heads}")
         if self.head_dim % 8 or not 16 <= self.head_dim <= 128:
@@ -54,9 +62,10 @@ class ModelConfig:
             )
 
     def side(self, kind: str) -> ModelConfig:
-        """The encoder or decoder of a translation model, as a model of its own."""
+        """The encoder or decoder of a translation model, or a classifier's encoder, as a model of its own."""
         layers = self.decoder_layers or self.layers if kind == "decoder" else self.layers
-        return dataclasses.replace(self, model=kind, layers=layers, decoder_layers=0, embeddings="shared")
+        own = {"layers": layers, "decoder_layers": 0, "embeddings": "shared", "pooling": "mean", "labels": ()}
+        return dataclasses.replace(self, model=kind, **own)
 
     @property
     def head_dim(self) -> int:

@@ -13,6 +13,9 @@ def parameter_count(config: ModelConfig) -> int:
         cross = (d + 1) * 4 * d + 2 * d
         shared = v * d if config.embeddings == "shared" else 0
         return parameter_count(encoder) + parameter_count(decoder) + decoder.layers * cross - shared
+    if config.model == "classifier":
+        width, pooling = _pooling_parameters(config)
+        return parameter_count(config.side("encoder")) + pooling + (width + 1) * len(config.labels)
     norm = 2 * d
     embedding = v * d + (config.seq_len * d if config.positions == "learned" else 0) + norm
     final_norm = norm if config.norm == "pre" else 0
@@ -24,6 +27,14 @@ def _block_parameters(config: ModelConfig) -> int:
     attention = (d + 1) * 3 * d + (d + 1) * d
     mlp = (d + 1) * ff + (ff + 1) * d
     return attention + mlp + 2 * 2 * d
+
+
+def _pooling_parameters(config: ModelConfig) -> tuple[int, int]:
+    """What a classifier's output layer reads, and the parameters before it."""
+    d = config.d_model
+    if config.pooling == "cnn":
+        return 100 * 3, 100 * ((3 + 4 + 5) * d + 3)
+    return d, (d + 1) * d if config.pooling == "first" else 0
 
 
 def _head_parameters(config: ModelConfig) -> int:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fastlm import ops
 from fastlm.batch import Source
 from fastlm.models.cache import KeyValueCache
-from fastlm.models.generate import check_ids, evaluating, pack
+from fastlm.models.generate import check_ids, evaluating, largest, pack
 from fastlm.models.seq2seq import Seq2SeqLM
 
 #: tokens of sources and of what may be written, over all beams, that are worked on at once
@@ -141,20 +142,22 @@ class _Search:
         return [state.finished for state in states]
 
     def _candidates(self, logits: Tensor, states: list[_Beams]) -> list[_Options]:
-        """The 2 * beams best continuations of each sentence."""
-        scores = logits.float().log_softmax(-1)
-        if self.banned:
-            scores[:, self.banned] = -torch.inf
-        before = torch.tensor([score for state in states for score in state.scores], device=scores.device)
-        scores = scores + before[:, None]
-        found, row = [], 0
+        """The 2 * beams best continuations of each sentence, which are among the best as many of its hypotheses."""
+        logits = logits.float()
+        first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        totals = ops.cross_entropy(logits, first, reduction="none") + logits[:, 0]  # log of the sum of exponentials
+        logits[:, self.banned] = -torch.inf
+        values, ids = largest(logits, 2 * self.beams)
+        rows = iter(zip((values - totals[:, None]).tolist(), ids.tolist(), strict=True))
+        found = []
         for state in states:
-            width = len(state.running)
-            own = scores[row : row + width].flatten()
-            values, places = own.topk(min(2 * self.beams, own.numel()))
-            origins, tokens = places // scores.shape[1], places % scores.shape[1]
-            found.append(_Options(width, values.tolist(), origins.tolist(), tokens.tolist()))
-            row += width
+            options = [
+                (before + value, origin, token)
+                for origin, before in enumerate(state.scores)
+                for value, token in zip(*next(rows), strict=True)
+            ]
+            options.sort(key=lambda option: -option[0])
+            found.append(_Options(len(state.running), options[: 2 * self.beams]))
         return found
 
     def _advance(self, state: _Beams, options: _Options, written: int) -> list[int]:
@@ -162,7 +165,7 @@ class _Search:
         running: list[tuple[int, ...]] = []
         scores: list[float] = []
         origins: list[int] = []
-        for rank, (score, origin, token) in enumerate(options.each()):
+        for rank, (score, origin, token) in enumerate(options.each):
             text = state.running[origin]
             ends = token == self.eos_id
             if rank < self.beams and (ends or written == self.room):
@@ -189,12 +192,7 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Options:
-    """Continuations of one sentence's ``width`` hypotheses, best first."""
+    """Continuations of one sentence's ``width`` hypotheses, best first: score, hypothesis, token."""
 
     width: int
-    scores: list[float]
-    origins: list[int]
-    tokens: list[int]
-
-    def each(self) -> Iterator[tuple[float, int, int]]:
-        return zip(self.scores, self.origins, self.tokens, strict=True)
+    each: list[tuple[float, int, int]]

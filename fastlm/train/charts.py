@@ -84,7 +84,7 @@ def plot(runs: Sequence[Path], out: Path) -> list[Path]:
             raise CheckpointError(f"{name}: no metrics yet")
     out.mkdir(parents=True, exist_ok=True)
     baseline = _unigram(runs[0]) if len(paths) == 1 else None
-    with rc_context({"font.family": _fonts(), "font.size": 10, "axes.unicode_minus": False}), warnings.catch_warnings():
+    with rc_context({"font.family": fonts(), "font.size": 10, "axes.unicode_minus": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         charts = [
             _draw(_chart(lines, field, label, baseline if field == "loss" else None), out / f"{stem}.png")
@@ -117,7 +117,7 @@ def _names(runs: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, runs, strict=True))
 
 
-def _fonts() -> list[str]:
+def fonts() -> list[str]:
     """The default font, then one with Hangul where there is one (else boxes are drawn)."""
     installed = {font.name for font in fontManager.ttflist}
     return ["DejaVu Sans", *[name for name in HANGUL_FONTS if name in installed][:1]]

@@ -371,23 +371,30 @@ def load(run: Path, which: str | int = "best") -> Loaded:
 
 
 def load_into(model: nn.Module, config: ModelConfig, tokenizer: Tokenizer, init: Path) -> None:
-    """The best weights of a run or of a merged model, in a fresh model.
+    """The best weights of a run or of a merged model, in a fresh model; an encoder's in a classifier's encoder.
 
     Raises:
         CheckpointError: see `load`; another tokenizer, or a model of another kind or size (dropout may differ).
     """
+    from fastlm.models.classifier import TextClassifier
+
     loaded = load(init)
     if loaded.tokenizer.digest != tokenizer.digest:
         raise CheckpointError(
             f"--init {init}: its tokenizer is not that of the text; prepare the text with --tokenizer "
             f"{init / 'tokenizer.json'}"
         )
+    part, wanted, may_differ = model, config, {"dropout"}
+    if isinstance(model, TextClassifier) and loaded.config.model.model == "encoder":
+        # The encoder's own head stays behind.
+        part, wanted, may_differ = model.encoder, config.side("encoder"), {"dropout", "head"}
     for field in dataclasses.fields(config):
-        own, its = getattr(config, field.name), getattr(loaded.config.model, field.name)
-        if own != its and field.name != "dropout":
+        own, its = getattr(wanted, field.name), getattr(loaded.config.model, field.name)
+        if own != its and field.name not in may_differ:
             flag = field.name.replace("_", "-")
             raise CheckpointError(f"--init {init}: it has --{flag} {its}, this run {own}")
-    model.load_state_dict(loaded.model.state_dict())
+    given = loaded.model.state_dict()
+    part.load_state_dict({name: given[name] for name in part.state_dict()})
 
 
 def publish(path: Path, model: nn.Module, tokenizer: Tokenizer, config: RunConfig) -> None:

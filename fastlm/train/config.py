@@ -47,6 +47,9 @@ class TrainConfig:
     clip: float = option(1.0, "largest gradient norm; 0: no clipping", unit="NORM", minimum=0)
     accumulate: int = option(1, "micro-batches per optimizer step (the batch stays --batch-size)", unit="N", minimum=1)
     label_smoothing: float = option(0.0, "label smoothing of the training loss", unit="P", minimum=0, maximum=0.99)
+    trained_layers: int = option(
+        -1, "blocks of a classifier's encoder that learn, the last ones; -1: the whole encoder", unit="N", minimum=-1
+    )
     seed: int = option(0, "seed of weights, order, masks and dropout", unit="N", minimum=0)
     device: str = option("auto", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
     dtype: str = option(

@@ -17,7 +17,7 @@ from fastlm.train.distributed import World
 from fastlm.train.metrics import CHARACTERS, COLUMNS, CORRECT, LOSS, TARGETS, Score, Scores, Sums, by_group
 
 if TYPE_CHECKING:
-    from fastlm.data.store import Store
+    from fastlm.data.store import Corpus
     from fastlm.models.factory import Model
 
 
@@ -27,10 +27,10 @@ class Grouping:
     A group is ``language * domains + domain``; its table of sums has ``len(names)`` rows.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Corpus) -> None:
         self.language_names, self.domain_names = list(store.language_names), list(store.domain_names)
         self._languages, self._domains = store.languages, store.domains
-        self._characters = np.asarray(store.tokenizer.token_characters, dtype=np.int64)
+        self._characters = store.target_characters
 
     @property
     def count(self) -> int:
@@ -81,7 +81,7 @@ class Grouping:
 def evaluate(
     model: Model,
     batches: Iterable[Batch],
-    store: Store,
+    store: Corpus,
     *,
     dtype: torch.dtype = torch.float32,
     world: World | None = None,
@@ -118,7 +118,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     return torch.autocast(device.type, dtype=dtype)
 
 
-def unigram_loss(counts: NDArray[np.int64], batches: Iterable[Batch], store: Store) -> Scores:
+def unigram_loss(counts: NDArray[np.int64], batches: Iterable[Batch], store: Corpus) -> Scores:
     """The cross-entropy of the batches' targets under the training text's unigram distribution, add-one smoothed.
 
     It is what a model that knows how often each token occurs, and nothing else, would score: a run that does not get
@@ -140,7 +140,7 @@ def unigram_loss(counts: NDArray[np.int64], batches: Iterable[Batch], store: Sto
     return grouping.scores(total)
 
 
-def token_counts(store: Store, ids: NDArray[np.int64], *, ends: bool) -> NDArray[np.int64]:
+def token_counts(store: Corpus, ids: NDArray[np.int64], *, ends: bool) -> NDArray[np.int64]:
     """How often each token is predicted in one pass over the sentences ``ids``: (V,) int64.
 
     Args:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from fastlm.batch import Source
 from fastlm.errors import ConfigError, FastlmError
+from fastlm.models.classifier import TextClassifier
+from fastlm.models.classify import batch_of
 from fastlm.models.generate import pack
 from fastlm.models.hf import ARCHITECTURES, check_exportable, hf_config, hf_weights
 from fastlm.models.language_model import LanguageModel
@@ -41,7 +43,7 @@ def check_available() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise ConfigError("fastlm export loads what it wrote, with transformers: pip install transformers") from None
+        raise ConfigError("fastlm compares with transformers what it writes and reads: pip install transformers") from None
 
 
 def export(loaded: Loaded, out: Path) -> Exported:
@@ -65,11 +67,29 @@ def export(loaded: Loaded, out: Path) -> Exported:
         # Tied weights are files' own copies: transformers ties them again.
         weights = {name: tensor.clone() for name, tensor in hf_weights(model, pad=tokenizer.pad_id).items()}
         save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+        if config.model in ("decoder", "seq2seq"):
+            _write_json(out / "generation_config.json", _generation(loaded))
         _write_tokenizer(tokenizer, out, ends=config.model != "decoder", longest=config.seq_len)
-        return _check(loaded, out)
+        return compare(loaded, out)
     except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)  # nobody shall take it for a model
         raise
+
+
+def _generation(loaded: Loaded) -> dict[str, Any]:
+    """What ``generate`` does unless told otherwise: what ``fastlm generate`` and ``fastlm translate`` do."""
+    tokenizer, config = loaded.tokenizer, loaded.config.model
+    plain = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+        "bad_words_ids": [[i] for i in range(tokenizer.special_count) if i != tokenizer.eos_id],
+        "max_length": config.seq_len,
+    }
+    if config.model == "decoder":
+        return plain
+    search = {"num_beams": 4, "length_penalty": 1.0, "early_stopping": False}
+    return plain | search | {"decoder_start_token_id": tokenizer.en_id, "forced_eos_token_id": None}
 
 
 def _write_json(path: Path, plain: dict[str, Any]) -> None:
@@ -106,7 +126,12 @@ def _write_tokenizer(tokenizer: Tokenizer, out: Path, *, ends: bool, longest: in
     )
 
 
-def _check(loaded: Loaded, out: Path) -> Exported:
+def compare(loaded: Loaded, out: Path) -> Exported:
+    """Our model beside what transformers reads in a folder: logits of random sentences, ids of some texts.
+
+    Raises:
+        FastlmError: they differ.
+    """
     import transformers
 
     config = loaded.config.model
@@ -126,7 +151,7 @@ def _check(loaded: Loaded, out: Path) -> Exported:
         worst = max(worst, float((ours - other).abs().max()))
         largest = max(largest, float(ours.abs().max()))
     if not worst <= TOLERANCE * largest:
-        raise FastlmError(f"{out}: logits differ by {worst:g} beside {largest:g}: the export is wrong, and was removed")
+        raise FastlmError(f"{out}: logits differ by {worst:g} beside {largest:g}: it is another model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     for text in ("나는 학교에 간다", "The library is closed, isn't it?", "", "밖 é 🙂\t x"):
         if tokenizer(text, add_special_tokens=False)["input_ids"] != loaded.tokenizer.encode(text):
@@ -135,9 +160,11 @@ def _check(loaded: Loaded, out: Path) -> Exported:
 
 
 def _logits(loaded: Loaded, texts: list[Tensor]) -> Tensor:
-    """At every token of the first text; a translation model's first text translates the second."""
+    """Of the first text, at every token or of its class; a translation model's first text translates the second."""
     model, device = loaded.model, loaded.model.device
     packed = pack([texts[0].tolist()], device)
+    if isinstance(model, TextClassifier):
+        return model(batch_of([texts[0].tolist()], device))[0]  # type: ignore[no-any-return]
     if isinstance(model, Seq2SeqLM):
         memory = model.encode(Source(*pack([texts[1].tolist()], device)))
         return model.decoder.hidden_states(*packed, memory=memory) @ model.decoder.embedding.tokens.weight.T

@@ -78,8 +78,8 @@ class Scores:
 
 
 def by_group(sums: Sums, names: Sequence[str]) -> dict[str, Score]:
-    """Scores of the groups that have a target."""
-    return {name: Score.of(row) for name, row in zip(names, sums, strict=True) if row[TARGETS]}
+    """Scores of the groups that have a target, and a name (the one language of labelled texts has none)."""
+    return {name: Score.of(row) for name, row in zip(names, sums, strict=True) if row[TARGETS] and name}
 
 
 @dataclass

@@ -22,6 +22,8 @@ READING = frozenset(
         "on_bad_text",
         "on_bad_row",
         "columns",
+        "text_column",
+        "label_column",
         "sheet",
         "align",
         "valid_fraction",

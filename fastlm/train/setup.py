@@ -16,10 +16,12 @@ import torch
 from fastlm import __version__
 from fastlm.batch import Batch
 from fastlm.config import as_dict
+from fastlm.data.labelled import class_counts, labelled
 from fastlm.data.loader import Loader, validation
 from fastlm.data.prepare import prepared
-from fastlm.data.store import Store
+from fastlm.data.store import Corpus
 from fastlm.errors import ConfigError
+from fastlm.models.classifier import TextClassifier
 from fastlm.models.factory import Model, build
 from fastlm.text.tokenizer import Tokenizer
 from fastlm.train import checkpoint, distributed, optim, plan, resume, runfolder, schedule, tracker
@@ -50,7 +52,7 @@ class Ready:
     machine: Machine
     rhythm: Rhythm
     run: RunFolder
-    store: Store
+    store: Corpus
     loader: Loader
     stepper: Stepper
     grouping: Grouping
@@ -72,8 +74,7 @@ def prepare(requested: RunConfig, world: World, shown: Display, stack: contextli
     config, length_note = plan.with_default_length(requested)
     if config.train.tensorboard:
         tracker.check_available()
-    if config.train.graphs and config.model.model == "seq2seq":
-        raise ConfigError("--graphs takes language models: the sources of a translation model are not padded")
+    _check_kind(config)
     machine = plan.machine(config.train, world)
     # The folder before the text: a run that may not start says so at once.
     run, start = RunFolder(runfolder.choose(config)), None
@@ -85,8 +86,7 @@ def prepare(requested: RunConfig, world: World, shown: Display, stack: contextli
         if note:
             shown.say(note)
     # The text before the process group: building a store may take longer than ranks wait for each other.
-    store = prepared(config.data, config.model.vocab_size, progress=world.main and sys.stderr.isatty())
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=store.tokenizer.vocab_size))
+    config, store = _text_of(config, progress=world.main and sys.stderr.isatty())
     distributed.connect(world, machine.device)
     stack.callback(distributed.disconnect, world)
     path, start = world.from_main(lambda: (run.path, start))
@@ -121,6 +121,31 @@ def prepare(requested: RunConfig, world: World, shown: Display, stack: contextli
     return ready
 
 
+def _check_kind(config: RunConfig) -> None:
+    """Refuses options that another kind of model has."""
+    kind, train = config.model.model, config.train
+    if train.graphs and kind in ("seq2seq", "classifier"):
+        raise ConfigError(f"--graphs takes language models: what a {kind} reads beside its tokens is not padded")
+    if train.trained_layers >= 0 and kind != "classifier":
+        raise ConfigError(f"--trained-layers is a classifier's; the whole of a {kind} learns")
+
+
+def _text_of(config: RunConfig, *, progress: bool) -> tuple[RunConfig, Corpus]:
+    """The text, and the config with what it settles: the vocabulary's size, and a classifier's labels."""
+    store: Corpus
+    model = config.model
+    if model.model == "classifier":
+        tokenizer = Path(config.data.tokenizer)
+        if not tokenizer.is_file():
+            raise ConfigError("a classifier reads with an encoder's tokenizer: give --init ENCODER_RUN, or --tokenizer")
+        store = labelled(config.data, Tokenizer.load(tokenizer), model.labels)
+        model = dataclasses.replace(model, labels=tuple(store.domain_names))
+    else:
+        store = prepared(config.data, model.vocab_size, progress=progress)
+    model = dataclasses.replace(model, vocab_size=store.tokenizer.vocab_size)
+    return dataclasses.replace(config, model=model), store
+
+
 def _data_note(config: RunConfig) -> str:
     return "" if config.data.data else "no --data given: training on the built-in demo corpus"
 
@@ -134,6 +159,8 @@ def _stepper(config: RunConfig, machine: Machine, world: World, grouping: Groupi
     model = build(config.model)
     if config.train.init:
         checkpoint.load_into(model, config.model, tokenizer, Path(config.train.init))
+    if isinstance(model, TextClassifier) and config.train.trained_layers >= 0:
+        model.freeze(config.train.trained_layers)
     model = model.to(machine.device)
     return Stepper(model, optim.build(model, config.train), config.train, machine, world, grouping)
 
@@ -217,7 +244,8 @@ def _text(ready: Ready) -> dict[str, Any]:
             "too_long": int(np.count_nonzero(lengths + SPECIALS > config.model.seq_len)),
         }
         if split == "train":
-            counts = token_counts(store, ids, ends=ends)
+            classes = config.model.model == "classifier"
+            counts = class_counts(store, ids) if classes else token_counts(store, ids, ends=ends)
     batches = validation(store, config.model, config.data, sentences=config.train.valid_sentences, seed=VALIDATION_SEED)
     scores = unigram_loss(counts, batches, store)
     found["unigram_loss"] = {

@@ -50,25 +50,28 @@ _PAIRS = (("fp32", "fp32"), ("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "bf16")
 
 # ---- dropout -------------------------------------------------------------------------------------------------------
 @triton.jit
-def _kept(seed, row, column, last_dropped, DROPPED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """What survives of a tile (ROWS, COLUMNS) of these rows (ROWS,), whose first column is ``column``; None is all."""
+def _kept(seed, row, column, last_dropped, inside, DROPPED: tl.constexpr):
+    """What survives of a tile of these rows (ROWS,), whose first column is ``column``; without dropout nobody reads it.
+
+    Shape: inside (ROWS, COLUMNS).
+    """
     if DROPPED:
-        return hidden_mask(seed, row, column, last_dropped, ROWS, COLUMNS)
+        return hidden_mask(seed, row, column, last_dropped, inside.shape[0], inside.shape[1])
     else:
-        return None
+        return inside  # Triton 3.6 returns no None
 
 
 @triton.jit
-def _drop(value, kept, keep_scale):
-    if kept is None:
-        return value
-    else:
+def _drop(value, kept, keep_scale, DROPPED: tl.constexpr):
+    if DROPPED:
         return tl.where(kept, value * keep_scale, 0.0)
+    else:
+        return value
 
 
 # ---- forward -------------------------------------------------------------------------------------------------------
 @triton.jit
-def _summed(residual, branch, x, column, inside, kept, keep_scale):
+def _summed(residual, branch, x, column, inside, kept, keep_scale, DROPPED: tl.constexpr):
     """Sum of residual and dropout(branch) of a tile, written to x and as it is read there; 0 outside the rows.
 
     Shapes: residual, branch and x, pointers to the rows, (ROWS, 1); column (1, COLUMNS); inside (ROWS, COLUMNS).
@@ -76,7 +79,7 @@ def _summed(residual, branch, x, column, inside, kept, keep_scale):
     value = tl.load(residual + column, inside, other=0).to(tl.float32)
     if branch is not None:
         added = tl.load(branch + column, inside, other=0).to(tl.float32)
-        total = (value + _drop(added, kept, keep_scale)).to(x.dtype.element_ty)
+        total = (value + _drop(added, kept, keep_scale, DROPPED)).to(x.dtype.element_ty)
         tl.store(x + column, total, inside)
         value = total.to(tl.float32)
     return value
@@ -124,14 +127,14 @@ def _forward_kernel(
         x += place * columns
     if HELD:
         inside = within(place, rows, first, columns, ROWS)
-        kept = _kept(key, row, 0, last_dropped, DROPPED, ROWS, COLUMNS)
-        value = _summed(residual, branch, x, first, inside, kept, keep_scale)
+        kept = _kept(key, row, 0, last_dropped, inside, DROPPED)
+        value = _summed(residual, branch, x, first, inside, kept, keep_scale, DROPPED)
         centre = tl.sum(value, 1, keep_dims=True) / columns
         deviation = tl.where(inside, value - centre, 0.0)
         scale = tl.rsqrt(tl.sum(deviation * deviation, 1, keep_dims=True) / columns + eps)
         result = _affine(deviation * scale, weight, bias, first, columns)
         if branch is None:
-            result = _drop(result, kept, keep_scale)
+            result = _drop(result, kept, keep_scale, DROPPED)
         tl.store(y + first, result, inside)
         tl.store(mean + place, centre, place < rows)
         tl.store(rstd + place, scale, place < rows)
@@ -143,8 +146,8 @@ def _forward_kernel(
         for start in range(0, columns, COLUMNS):
             column = start + first
             inside = within(place, rows, column, columns, ROWS)
-            kept = _kept(key, row, start, last_dropped, DROPPED and branch is not None, ROWS, COLUMNS)
-            value = _summed(residual, branch, x, column, inside, kept, keep_scale)
+            kept = _kept(key, row, start, last_dropped, inside, DROPPED and branch is not None)
+            value = _summed(residual, branch, x, column, inside, kept, keep_scale, DROPPED)
             count = tl.minimum(columns - start, COLUMNS)
             step = tl.sum(value, 1, keep_dims=True) / count - centre
             deviation = tl.where(inside, value - (centre + step), 0.0)
@@ -163,20 +166,21 @@ def _forward_kernel(
             value = tl.load(residual + column, inside, other=0).to(tl.float32)
             result = _affine((value - centre) * scale, weight, bias, column, columns)
             if branch is None:
-                result = _drop(result, _kept(key, row, start, last_dropped, DROPPED, ROWS, COLUMNS), keep_scale)
+                kept = _kept(key, row, start, last_dropped, inside, DROPPED)
+                result = _drop(result, kept, keep_scale, DROPPED)
             tl.store(y + column, result, inside)
 
 
 # ---- backward ------------------------------------------------------------------------------------------------------
 @triton.jit
-def _parts(x, grad_y, centre, scale, column, inside, kept, keep_scale):
+def _parts(x, grad_y, centre, scale, column, inside, kept, keep_scale, DROPPED: tl.constexpr):
     """The normalised rows of a tile, and what dropout left of grad_y; 0 outside the rows.
 
     Shapes: x and grad_y, pointers to the rows, centre and scale (ROWS, 1); column (1, COLUMNS); inside (ROWS, COLUMNS).
     """
     normalised = (tl.load(x + column, inside, other=0).to(tl.float32) - centre) * scale
     grad = tl.load(grad_y + column, inside, other=0).to(tl.float32)
-    return tl.where(inside, normalised, 0.0), _drop(grad, kept, keep_scale)
+    return tl.where(inside, normalised, 0.0), _drop(grad, kept, keep_scale, DROPPED)
 
 
 @triton.jit(do_not_specialize=["rows", "last_dropped", "seed"])
@@ -210,10 +214,9 @@ def _row_means_kernel(
     for start in range(0, columns, COLUMNS):
         column = start + tl.arange(0, COLUMNS)[None, :]
         inside = within(place, rows, column, columns, ROWS)
-        kept = _kept(key, row, start, last_dropped, DROPPED, ROWS, COLUMNS)
-        normalised, grad = _parts(
-            x + place * x_stride, grad_y + place * grad_y_stride, centre, scale, column, inside, kept, keep_scale
-        )
+        kept = _kept(key, row, start, last_dropped, inside, DROPPED)
+        x_row, grad_y_row = x + place * x_stride, grad_y + place * grad_y_stride
+        normalised, grad = _parts(x_row, grad_y_row, centre, scale, column, inside, kept, keep_scale, DROPPED)
         g = grad * tl.load(weight + column, column < columns, other=0).to(tl.float32)
         g_sum += tl.sum(g, 1, keep_dims=True)
         along_sum += tl.sum(g * normalised, 1, keep_dims=True)
@@ -262,11 +265,12 @@ def _backward_kernel(
         inside = (place < rows) & in_row
         centre = tl.load(mean + place, place < rows, other=0)
         scale = tl.load(rstd + place, place < rows, other=0)
-        kept = _kept(key, row, first_column, last_dropped, DROPPED, ROWS, COLUMNS)
+        kept = _kept(key, row, first_column, last_dropped, inside, DROPPED)
         x_row = x + first_column + place * x_stride
         grad_y_row = grad_y + first_column + place * grad_y_stride
-        dropped = kept if grad_branch is None else None
-        normalised, grad = _parts(x_row, grad_y_row, centre, scale, column, inside, dropped, keep_scale)
+        normalised, grad = _parts(
+            x_row, grad_y_row, centre, scale, column, inside, kept, keep_scale, DROPPED and grad_branch is None
+        )
         weight_sum += grad * normalised
         bias_sum += grad
         g = grad * slope
@@ -282,7 +286,7 @@ def _backward_kernel(
         at = first_column + place * columns
         tl.store(grad_residual + at + column, grad, inside)
         if grad_branch is not None:
-            tl.store(grad_branch + at + column, _drop(grad, kept, keep_scale), inside)
+            tl.store(grad_branch + at + column, _drop(grad, kept, keep_scale, DROPPED), inside)
     sums += first_column + part * columns
     tl.store(sums + column, tl.sum(weight_sum, 0, keep_dims=True), in_row)
     sums += tl.num_programs(1).to(tl.int64) * columns

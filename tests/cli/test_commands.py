@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,12 +242,77 @@ def test_translation_commands_refuse_in_one_line(
     assert error.count("\n") == 1 and message in error
 
 
+# Classification
+
+
+@pytest.fixture(scope="module")
+def classifier(workspace: Path) -> Path:
+    """Sentences by their language, which any model learns."""
+    rows = [(pair[side], ("ko", "en")[side]) for pair in generate(pairs=150) for side in (0, 1)]
+    text = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)
+    (workspace / "labelled.tsv").write_text(text, encoding="utf-8")
+    words = ["classify", str(workspace / "encoder"), "--data", str(workspace / "labelled.tsv"), "--pooling", "first"]
+    words += ["--test", str(workspace / "labelled.tsv"), "--run", str(workspace / "classifier"), "--threads", "1"]
+    assert main([*words, "--epochs", "4", "--warmup", "2", "--lr", "3e-3"]) == 0
+    return workspace / "classifier"
+
+
+def test_a_classifier_is_trained_and_reported(classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("validation", "test"):
+        report = json.loads((classifier / f"classes-{part}.json").read_text(encoding="utf-8"))
+        assert report["accuracy"] > 0.9 and set(report["classes"]) == {"en", "ko"}
+        assert (classifier / "charts" / f"classes-{part}.png").stat().st_size > 5_000
+    assert report["texts"] == 300
+    capsys.readouterr()
+    assert main(["eval", str(classifier), "--data", str(classifier.parent / "labelled.tsv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+
+
+def test_predicting(classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.txt").write_text("나는 학교에 간다\nthe library is closed\n\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["predict", str(classifier), str(tmp_path / "in.txt")]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["ko", "en"]
+    assert main(["predict", str(classifier), str(tmp_path / "in.txt"), "--scores", "--top-k", "2"]) == 0
+    first = capsys.readouterr().out.splitlines()[0].split("\t")
+    assert first[1::2] == ["ko", "en"] and float(first[0]) + float(first[2]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["classify", "decoder", "--data", "labelled.tsv"], "is of kind decoder; a classifier begins with an encoder"),
+        (["classify", "encoder", "--run", "new"], "a classifier learns from labelled texts"),
+        (["predict", "encoder", "labelled.tsv"], "fastlm predict needs kind classifier; use fastlm fill"),
+        (["fill", "classifier", "[MASK]"], "fastlm fill needs kind encoder; use fastlm predict"),
+        (["eval", "classifier", "--sentences", "5"], "scored on all held-out texts"),
+    ],
+)
+def test_classification_commands_refuse_in_one_line(
+    classifier: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(classifier.parent)
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+
+
 # Export
 
 
-@pytest.mark.parametrize("run", ["encoder", "decoder", "translator"])
+@pytest.mark.parametrize("run", ["encoder", "decoder", "translator", "classifier"])
 def test_an_exported_run_is_loaded_by_transformers(
-    run: str, translator: Path, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: str,
+    translator: Path,
+    classifier: Path,
+    workspace: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     transformers = pytest.importorskip("transformers", reason="an export is loaded by transformers")
     capsys.readouterr()
@@ -261,6 +328,9 @@ def test_an_exported_run_is_loaded_by_transformers(
     elif run == "decoder":
         written = transformers.pipeline("text-generation", folder, tokenizer=tokenizer)
         assert written("the", max_new_tokens=5, do_sample=False)[0]["generated_text"].startswith("the")
+    elif run == "classifier":
+        called = transformers.pipeline("text-classification", folder, tokenizer=tokenizer)
+        assert [one["label"] for one in called(["나는 학교에 간다", "the library is closed"])] == ["ko", "en"]
     else:
         model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
         ids = tokenizer(["나는 학교에 간다"], return_tensors="pt")
@@ -285,9 +355,66 @@ def test_an_export_that_differs_is_removed(
     from fastlm.models import hf
 
     real = hf._mbart
-    monkeypatch.setattr(
-        hf, "_mbart", lambda *args: ((n, t * 1.01 if n.endswith("0.fc1.weight") else t) for n, t in real(*args))
-    )
+    def wrong(*args: Any) -> Iterator[hf.Twin]:
+        for twin in real(*args):
+            yield twin._replace(tensor=twin.tensor * 1.01) if twin.name.endswith("0.fc1.weight") else twin
+
+    monkeypatch.setattr(hf, "_mbart", wrong)
     assert main(["export", str(workspace / "decoder"), str(tmp_path / "out")]) != 0
     assert "logits differ" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("run", ["encoder", "decoder", "translator", "classifier"])
+def test_an_exported_run_comes_back(
+    run: str, translator: Path, classifier: Path, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written, read and saved again by transformers, imported: the same weights and tokenizer."""
+    transformers = pytest.importorskip("transformers", reason="an import is compared with transformers")
+    from fastlm.train import checkpoint
+
+    assert main(["export", str(workspace / run), str(tmp_path / "out")]) == 0
+    plain = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    getattr(transformers, plain["architectures"][0]).from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "hf")
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "hf")
+    capsys.readouterr()
+    assert main(["import", str(tmp_path / "hf"), str(tmp_path / "back")]) == 0
+    assert "logits within" in capsys.readouterr().out
+    ours, back = checkpoint.load(workspace / run), checkpoint.load(tmp_path / "back")
+    assert back.tokenizer.digest == ours.tokenizer.digest and back.config.model == ours.config.model
+    for name, tensor in ours.model.state_dict().items():
+        assert back.model.state_dict()[name].equal(tensor), name
+
+
+def test_an_imported_run_trains_on(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="an import is compared with transformers")
+    assert main(["export", str(workspace / "encoder"), str(tmp_path / "out")]) == 0
+    assert main(["import", str(tmp_path / "out"), str(tmp_path / "back")]) == 0
+    data = [str(workspace / "ko.txt"), str(workspace / "en.txt")]
+    words = ["train", "--model", "encoder", "--init", str(tmp_path / "back"), "--data", *data]
+    assert main([*words, "--run", str(tmp_path / "on"), *SHORT]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    before = [json.loads(line) for line in (workspace / "encoder" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    first, last = (next(x["loss"] for x in some if x["split"] == "valid") for some in (lines, before[::-1]))
+    assert first < last  # it goes on where the other ended
+
+
+def test_an_import_of_something_else_is_refused(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers", reason="an import is compared with transformers")
+    assert main(["export", str(workspace / "encoder"), str(tmp_path / "out")]) == 0
+    config = tmp_path / "out" / "config.json"
+    plain = json.loads(config.read_text(encoding="utf-8"))
+    for changed, message in (
+        ({"architectures": ["BertForMaskedLM"]}, "architecture BertForMaskedLM: fastlm takes"),
+        ({"hidden_act": "gelu_new"}, "activation gelu_new: fastlm has relu, gelu, silu"),
+        ({"layer_norm_eps": 1e-12}, "layer_norm_eps 1e-12: fastlm has 1e-05 alone"),
+        ({"num_hidden_layers": 3}, "the weight is missing"),
+        ({"num_hidden_layers": 1}, "has this weight, and fastlm does not"),
+    ):
+        config.write_text(json.dumps(plain | changed), encoding="utf-8")
+        capsys.readouterr()
+        assert main(["import", str(tmp_path / "out"), str(tmp_path / "back")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "back").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,16 @@ from fastlm.errors import ConfigError
 from fastlm.models import Model, build
 from fastlm.models.config import ModelConfig
 from fastlm.models.generate import generate, pack
-from fastlm.models.hf import ARCHITECTURES, check_exportable, hf_config, hf_weights
+from fastlm.models.classify import batch_of
+from fastlm.models.hf import (
+    ARCHITECTURES,
+    check_exportable,
+    has_identity_head,
+    hf_config,
+    hf_weights,
+    model_config,
+    read_hf_weights,
+)
 from fastlm.models.translate import translate
 
 transformers = pytest.importorskip("transformers", reason="parity needs Hugging Face transformers")
@@ -23,7 +33,7 @@ VOCAB, PAD, LENGTHS = 70, 0, (9, 4, 12, 1)
 SMALL = {"layers": 3, "d_model": 64, "heads": 4, "ff": 96, "seq_len": 12, "vocab_size": VOCAB, "activation": "gelu"}
 
 
-def make_model(**choices: str) -> Any:
+def make_model(**choices: Any) -> Any:
     torch.manual_seed(0)
     model = build(ModelConfig(**{**SMALL, **choices})).eval()
     with torch.no_grad():
@@ -162,9 +172,85 @@ def test_greedy_texts_are_those_of_generate() -> None:
     assert ours == [[i for i in row[3:].tolist() if i not in (PAD, EOS)] for row in theirs]
 
 
+# Classification
+
+CLASSIFIER: dict[str, Any] = {"model": "classifier", "pooling": "first", "labels": ("나쁘다", "좋다", "모른다")}
+
+
+def test_class_logits() -> None:
+    model = make_model(**CLASSIFIER)
+    theirs = theirs_of(model)
+    with torch.no_grad():
+        ours = model(batch_of(SOURCES, model.device))
+        torch.testing.assert_close(ours, theirs(**padded_sources()).logits, rtol=1e-4, atol=2e-5)
+    assert [theirs.config.id2label[i] for i in range(3)] == ["나쁘다", "좋다", "모른다"]
+
+
+# And back
+
+WAYS_BACK: dict[str, dict[str, Any]] = {
+    **{name: choice for name, choice in CHOICES.items() if "positions" not in choice},
+    "encoder, bare head": {"model": "encoder"},
+    "translation": {"model": "seq2seq", "decoder_layers": 1},
+    "classifier": CLASSIFIER,
+}
+
+
+def read_back(plain: dict[str, Any], weights: dict[str, Tensor]) -> Model:
+    config = model_config(plain)
+    if config.model == "encoder" and has_identity_head(weights):
+        config = dataclasses.replace(config, head="tied")
+    torch.manual_seed(1)
+    model = build(config).eval()
+    read_hf_weights(model, weights, pad=PAD)
+    return model
+
+
+@pytest.mark.parametrize("choices", WAYS_BACK.values(), ids=WAYS_BACK)
+@pytest.mark.parametrize("tied", ["every name", "one name"])
+def test_weights_come_back(choices: dict[str, Any], tied: str) -> None:
+    model = make_model(**choices)
+    weights = hf_weights(model, pad=PAD)
+    if tied == "one name":  # as transformers' save_pretrained writes them
+        weights = {name: w for name, w in weights.items() if name not in theirs_of(model)._tied_weights_keys}
+    back = read_back(hf_config(model.config, pad=PAD, begin=2, end=3), weights)
+    assert back.config == model.config
+    for name, tensor in model.state_dict().items():
+        assert back.state_dict()[name].equal(tensor), name
+
+
+def test_a_type_of_token_becomes_a_part_of_the_positions(make_batch: Callable[..., Batch]) -> None:
+    """transformers trains RoBERTa's row of types like any weight."""
+    model, batch = make_model(model="encoder", head="transform"), make_batch((9,), VOCAB)
+    batch.tokens.clamp_(min=PAD + 1)
+    theirs = theirs_of(model)
+    with torch.no_grad():
+        theirs.roberta_prelayernorm.embeddings.token_type_embeddings.weight += 0.3
+        back = read_back(hf_config(model.config, pad=PAD, begin=2, end=3), theirs.state_dict())
+        ours = back(batch.tokens, batch.positions, batch.cu_seqlens, batch.max_seqlen)
+        torch.testing.assert_close(ours, theirs(input_ids=batch.tokens[None]).logits[0], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("final_logits_bias", lambda w: w + 1, "fastlm has no such weight, and it matters"),
+        ("lm_head.weight", lambda w: w + 1, "tied to another here, and they differ"),
+        ("model.decoder.layer_norm.weight", lambda w: w[:-1], "should be"),
+    ],
+)
+def test_weights_that_fastlm_has_not_are_refused(name: str, change: Callable[[Tensor], Tensor], message: str) -> None:
+    model = make_model(model="seq2seq")
+    weights = hf_weights(model, pad=PAD)
+    weights[name] = change(weights[name])
+    with pytest.raises(ConfigError, match=message):
+        read_back(hf_config(model.config, pad=PAD, begin=2, end=3), weights)
+
+
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
+        ({"model": "classifier", "pooling": "cnn"}, "--pooling cnn: RobertaPreLayerNormForSequenceClassification"),
         ({"norm": "post"}, "--norm post: RobertaPreLayerNormForMaskedLM has nothing of that kind"),
         ({"model": "decoder", "positions": "rotary"}, "--positions rotary: MBartForCausalLM"),
         ({"model": "seq2seq", "embeddings": "separate"}, "--embeddings separate: MBartForConditionalGeneration"),

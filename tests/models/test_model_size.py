@@ -26,6 +26,7 @@ SMALL = {"layers": 3, "d_model": 32, "heads": 2, "ff": 80, "dropout": 0.0, "seq_
         {"positions": "sinusoidal", "head": "transform"},
         {"model": "seq2seq", "decoder_layers": 1},
         {"model": "seq2seq", "embeddings": "separate", "norm": "post"},
+        *({"model": "classifier", "pooling": pooling, "labels": ("a", "b")} for pooling in ("mean", "first", "cnn")),
     ],
     ids=str,
 )

@@ -32,6 +32,9 @@ TEXT_COLUMNS: tuple[dict[str, str], ...] = (
         for name in ("text", "document", "sentence", "utterance", "content", "review", "본문", "문장", "원문")
     ),
 )
+_TEXT_NAMES = tuple(name for group in TEXT_COLUMNS if len(group) == 1 for name in group)
+# Columns whose name says that they hold a class.
+LABEL_COLUMNS = ("label", "class", "category", "target", "sentiment", "intent", "라벨", "분류")
 _SAMPLE = 200  # rows looked at to tell a column's language
 
 Cells = Sequence[object]
@@ -73,7 +76,8 @@ def read_table(file: File, format_name: str, language: str, options: ReadOptions
         DataError: damaged; no such column or sheet (those there are listed); a row or text at fault.
     """
     policy = Policy(file.label, options, report, "record" if format_name in _RECORDS else "row")
-    table = _open(file, format_name, options, policy)
+    headless = any(_is_number(column) for column in options.column_of.values())
+    table = _open(file, format_name, options, policy, headless=headless)
     if table is None:
         return
     columns = _choose(file, table, language, options)
@@ -83,7 +87,53 @@ def read_table(file: File, format_name: str, language: str, options: ReadOptions
             yield row
 
 
-def _open(file: File, format_name: str, options: ReadOptions, policy: Policy) -> _Table | None:
+def read_labelled(
+    file: File, format_name: str, text: str, label: str, options: ReadOptions, report: ReadReport
+) -> Iterator[tuple[str, str, int]]:
+    """Text, label and number of every row that has both; labels are texts, also where they are numbers in the table.
+
+    Args:
+        file: where it is.
+        format_name: one of :data:`FORMATS`.
+        text, label: columns; ``#2`` is the second of a table without a header, empty the one that is named as such.
+        options: the reading policy.
+        report: counts what is read and left out.
+
+    Raises:
+        DataError: as `read_table`; a text without a label, or a label without a text.
+    """
+    policy = Policy(file.label, options, report, "record" if format_name in _RECORDS else "row")
+    table = _open(file, format_name, options, policy, headless=_is_number(text) or _is_number(label))
+    if table is None:
+        return
+    names = {"text": (text, _TEXT_NAMES, "--text-column"), "label": (label, LABEL_COLUMNS, "--label-column")}
+    columns = {kind: _index(file, table, _named_as(file, table, *known)) for kind, known in names.items()}
+    for number, cells in table.rows:
+        cell = cells[columns["label"]]
+        plain = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+        row = policy.row({"text": cells[columns["text"]], "label": None if plain is None else str(plain)}, number)
+        if row is None:
+            continue
+        if len(row.texts) == 2:
+            yield row.texts["text"], row.texts["label"], number
+        else:
+            policy.bad_row(number, f"only a {next(iter(row.texts))}, where a text and its label belong", seen=True)
+
+
+def _named_as(file: File, table: _Table, column: str, usual: Sequence[str], flag: str) -> str:
+    """The column that the user named, or the first of the usual names that the table has."""
+    present = {plain_name(name) for name in table.names}
+    found = column or next((name for name in usual if name in present), "")
+    if not found:
+        raise DataError(f"{file.label}: none of its columns is named {' or '.join(usual)}; {flag} {_listed(table)}")
+    return found
+
+
+def _is_number(column: str) -> bool:
+    return column.startswith("#")
+
+
+def _open(file: File, format_name: str, options: ReadOptions, policy: Policy, *, headless: bool) -> _Table | None:
     """The table, or None where it is empty."""
     if format_name in _RECORDS:
         return _of_records(_RECORDS[format_name](file, options, policy))
@@ -92,7 +142,7 @@ def _open(file: File, format_name: str, options: ReadOptions, policy: Policy) ->
     if first is None:
         return None
     number, header = first
-    if any(column.startswith("#") for column in options.column_of.values()):
+    if headless:
         return _Table([f"#{i}" for i in range(1, len(header) + 1)], itertools.chain([(number, header)], rows))
     names = ["" if cell is None else unicodedata.normalize("NFC", str(cell)).strip() for cell in header]
     width = len(names)
