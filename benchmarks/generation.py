@@ -123,14 +123,27 @@ def _translations(
     for batch in batches:
         if who == "fastlm":
             with autocast(torch.device("cpu"), dtype):
-                best = translate(run.model, batch, [language] * len(batch), eos_id=tokenizer.eos_id, banned=banned,
-                                 batch_tokens=1 << 30, **options)  # type: ignore[arg-type]
+                best = translate(
+                    run.model,
+                    batch,
+                    [language] * len(batch),
+                    eos_id=tokenizer.eos_id,
+                    banned=banned,
+                    batch_tokens=1 << 30,
+                    **options,
+                )  # type: ignore[arg-type]
             found += [list(some[0].ids) for some in best]
             continue
         with torch.no_grad():
             rows = theirs.generate(
-                **_padded(batch, tokenizer.pad_id), decoder_start_token_id=language, num_beams=beams, do_sample=False,
-                max_length=None, max_new_tokens=args.max_new_tokens, length_penalty=1.0, early_stopping=False,
+                **_padded(batch, tokenizer.pad_id),
+                decoder_start_token_id=language,
+                num_beams=beams,
+                do_sample=False,
+                max_length=None,
+                max_new_tokens=args.max_new_tokens,
+                length_penalty=1.0,
+                early_stopping=False,
             )
         found += [_text(row[1:].tolist(), tokenizer.eos_id) for row in rows]
     return found
@@ -145,8 +158,14 @@ def _continuations(
     for batch in batches:
         if who == "fastlm":
             with autocast(torch.device("cpu"), dtype):
-                found += generate(run.model, batch, max_new_tokens=args.max_new_tokens, eos_id=tokenizer.eos_id,
-                                  banned=banned, batch_tokens=1 << 30)  # type: ignore[arg-type]
+                found += generate(
+                    run.model,
+                    batch,
+                    max_new_tokens=args.max_new_tokens,
+                    eos_id=tokenizer.eos_id,
+                    banned=banned,
+                    batch_tokens=1 << 30,
+                )  # type: ignore[arg-type]
             continue
         given = _padded(batch, tokenizer.pad_id)
         with torch.no_grad():

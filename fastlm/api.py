@@ -153,8 +153,8 @@ class Run:
     def embed(self, texts: str | Sequence[str]) -> Tensor:
         """(N, d) fp32 on the CPU: each text's final hidden states, averaged over its tokens; longer texts are cut.
 
-        Of a translation model or a classifier its encoder's. ``[BOS]``, and ``[EOS]`` where the model reads it, are read and not
-        averaged; a text without tokens gives what ``[BOS]`` does.
+        Of a translation model or a classifier its encoder's. ``[BOS]``, and ``[EOS]`` where the model reads it, are
+        read and not averaged; a text without tokens gives what ``[BOS]`` does.
         """
         tokenizer = self.tokenizer
         model = self.model if isinstance(self.model, LanguageModel) else self.model.encoder

@@ -56,7 +56,9 @@ def test_translating(runs: dict[str, fastlm.api.Run]) -> None:
     both = run.translate(["나는 간다", "", "I go " * 50], **options)
     assert [len(best) for best in both] == [2, 0, 2]
     assert both[0][0].score >= both[0][1].score
-    assert run.translate("나는 간다", "en", **options) == both[:1]
+    alone = run.translate("나는 간다", "en", **options)[0]
+    assert [one.text for one in alone] == [one.text for one in both[0]]
+    assert [one.score for one in alone] == pytest.approx([one.score for one in both[0]], rel=1e-5)
     assert run.translate("나는 간다", "ko", **options) != both[:1]
 
 

@@ -33,9 +33,7 @@ def add_config_flags(
             _add_flag(group, config_type, field, defaults.get(field.name, field.default))
 
 
-def _add_flag(
-    group: argparse._ArgumentGroup, owner: type, field: dataclasses.Field[Any], default: Any
-) -> None:
+def _add_flag(group: argparse._ArgumentGroup, owner: type, field: dataclasses.Field[Any], default: Any) -> None:
     kind, several = field_type(owner, field)
     text = field.metadata["help"].replace("%", "%%")
     common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}

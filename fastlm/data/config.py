@@ -31,7 +31,8 @@ class DataConfig:
         (), "LANG=COLUMN of tables whose columns are not named ko/en or 원문/번역문", unit="LANG=COLUMN"
     )
     text_column: str = option(
-        "", "a classifier's texts; #2 is the second of a table without a header (default: the one named text, ...)",
+        "",
+        "a classifier's texts; #2 is the second of a table without a header (default: the one named text, ...)",
         unit="COLUMN",
     )
     label_column: str = option("", "and their labels, likewise (default: label, ...)", unit="COLUMN")

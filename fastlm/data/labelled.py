@@ -50,7 +50,7 @@ class LabelledCorpus(Corpus):
         parts: Partition,
         path: Path,
     ) -> None:
-        kept = np.flatnonzero(parts.kept)
+        kept = np.flatnonzero(parts.kept).tolist()
         encoded = tokenizer.encode_batch([texts[i] for i in kept])
         number = {name: i for i, name in enumerate(names)}
         self.path, self.tokenizer = path, tokenizer
@@ -97,9 +97,7 @@ def labelled(config: DataConfig, tokenizer: Tokenizer, names: Sequence[str] = ()
         raise DataError(f"{', '.join(config.data)}: every label is {names[0]!r}; a classifier needs two classes")
     sides = _hashes(texts)
     whole = _hashes([f"{label}\0{text}" for text, label in zip(texts, labels, strict=True)])
-    parts = partition(
-        whole, sides, np.arange(len(texts)), valid_fraction=config.valid_fraction, seed=config.split_seed
-    )
+    parts = partition(whole, sides, np.arange(len(texts)), valid_fraction=config.valid_fraction, seed=config.split_seed)
     if repeats := int(np.count_nonzero(~parts.kept)):
         _log.info("%s of %s labelled texts are repeats and left out", f"{repeats:,}", f"{len(texts):,}")
     return _corpus(config, texts, labels, rows, names, tokenizer, parts)

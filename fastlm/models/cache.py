@@ -19,7 +19,6 @@ from fastlm.nn.attention import Attended, Queries, Sequences
 from fastlm.nn.cross_attention import CrossAttention, Memory, Remembered
 from fastlm.nn.norm import Stream
 
-
 #: places that are added at once; what lies beyond the written ones is copied at every selection
 GROWTH = 16
 
@@ -200,7 +199,7 @@ class KeyValueCache:
             self._select_sources(self._visible, device)
 
     def _select_sources(self, visible: Tensor, device: torch.device) -> None:
-        """Leaves out those that nobody reads; where the others do not serve equally many, each sentence gets its own."""
+        """Leaves out those that nobody reads; where the others serve unequally many, each sentence gets its own."""
         kept = list(dict.fromkeys(self._source_of))
         share = len(self._source_of) // max(len(kept), 1)
         if self._source_of != [source for source in kept for _ in range(share)]:

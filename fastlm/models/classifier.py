@@ -27,7 +27,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
         """(T, d) and (B+1,) -> (B, d)."""
-        return torch.segment_reduce(hidden.float(), "mean", lengths=cu_seqlens.diff().long(), axis=0)
+        return _by_text(hidden, cu_seqlens, "mean")
 
 
 class FirstPooling(nn.Module):
@@ -61,10 +61,19 @@ class CNNPooling(nn.Module):
         gap = max(FILTER_WIDTHS) - 1
         texts = torch.repeat_interleave(torch.arange(len(lengths), device=hidden.device), lengths)
         places = torch.arange(len(hidden), device=hidden.device) + gap * texts
-        apart = hidden.new_zeros(len(hidden) + gap * len(lengths), hidden.shape[1]).index_copy(0, places, hidden)
-        row = apart.T[None]  # (1, d, T + gaps)
+        rows = len(hidden) + gap * len(lengths) + gap + 1  # as many as a filter needs, whatever there is to read
+        apart = hidden.new_zeros(rows, hidden.shape[1]).index_copy(0, places, hidden)
+        row = apart.T[None]  # (1, d, rows)
         windows = torch.cat([filters(row)[0, :, places] for filters in self.filters]).T
-        return torch.segment_reduce(F.relu(windows).float(), "max", lengths=lengths, axis=0)
+        return _by_text(F.relu(windows), cu_seqlens, "max")
+
+
+def _by_text(rows: Tensor, cu_seqlens: Tensor, reduction: str) -> Tensor:
+    """(T, width) and (B+1,) -> (B, width) fp32: the mean or the largest of each text's rows, none of which is empty."""
+    lengths = cu_seqlens.diff().long()
+    if not len(lengths):
+        return rows.float()[:0]
+    return torch.segment_reduce(rows.float(), reduction, lengths=lengths, axis=0)
 
 
 class TextClassifier(nn.Module):
@@ -89,6 +98,7 @@ class TextClassifier(nn.Module):
         for module in (*self.pooling.modules(), self.output):
             if isinstance(module, nn.Linear | nn.Conv1d):
                 nn.init.xavier_uniform_(module.weight)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def pooled(self, batch: Batch, dropout_seed: Tensor | None = None) -> Tensor:
@@ -122,7 +132,8 @@ class TextClassifier(nn.Module):
 
     def draw_seed(self) -> Tensor:
         """The seed of one pass's dropout, as a language model's."""
-        return self.encoder.draw_seed()
+        seed: Tensor = self.encoder.draw_seed()
+        return seed
 
     def compile(self, **options: Any) -> None:
         """Compile the encoder in place, as a language model's."""

@@ -64,8 +64,9 @@ class ModelConfig:
     def side(self, kind: str) -> ModelConfig:
         """The encoder or decoder of a translation model, or a classifier's encoder, as a model of its own."""
         layers = self.decoder_layers or self.layers if kind == "decoder" else self.layers
-        own = {"layers": layers, "decoder_layers": 0, "embeddings": "shared", "pooling": "mean", "labels": ()}
-        return dataclasses.replace(self, model=kind, **own)
+        return dataclasses.replace(
+            self, model=kind, layers=layers, decoder_layers=0, embeddings="shared", pooling="mean", labels=()
+        )
 
     @property
     def head_dim(self) -> int:

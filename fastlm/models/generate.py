@@ -155,8 +155,8 @@ def fill(
 def largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The largest ``count`` values of each row (fewer, where it has fewer) and their places: each (N, count).
 
-    As ``topk``, which copies and partly sorts every row on a CPU. The largest values of a row lie in the blocks with the
-    largest maxima, so only these are looked into.
+    As ``topk``, which copies and partly sorts every row on a CPU. The largest values of a row lie in the blocks with
+    the largest maxima, so only these are looked into.
     """
     width = logits.shape[1]
     whole = width - width % BLOCK

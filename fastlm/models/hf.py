@@ -77,19 +77,23 @@ def hf_config(config: ModelConfig, *, pad: int, begin: int, end: int) -> dict[st
     common = {"architectures": [ARCHITECTURES[config.model]], **ids, "tie_word_embeddings": True}
     dropout = config.dropout
     if config.model in ("encoder", "classifier"):
-        return common | _hf_labels(config) | {
-            "model_type": "roberta-prelayernorm",
-            "hidden_size": config.d_model,
-            "num_hidden_layers": config.layers,
-            "num_attention_heads": config.heads,
-            "intermediate_size": config.ff,
-            "hidden_act": ACTIVATIONS[config.activation],
-            "max_position_embeddings": config.seq_len + pad + 1,
-            "type_vocab_size": 1,
-            "layer_norm_eps": 1e-5,
-            "hidden_dropout_prob": dropout,
-            "attention_probs_dropout_prob": dropout,
-        }
+        return (
+            common
+            | _hf_labels(config)
+            | {
+                "model_type": "roberta-prelayernorm",
+                "hidden_size": config.d_model,
+                "num_hidden_layers": config.layers,
+                "num_attention_heads": config.heads,
+                "intermediate_size": config.ff,
+                "hidden_act": ACTIVATIONS[config.activation],
+                "max_position_embeddings": config.seq_len + pad + 1,
+                "type_vocab_size": 1,
+                "layer_norm_eps": 1e-5,
+                "hidden_dropout_prob": dropout,
+                "attention_probs_dropout_prob": dropout,
+            }
+        )
     sides = {
         "d_model": config.d_model,
         "activation_function": ACTIVATIONS[config.activation],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,7 @@ def plot(runs: Sequence[Path], out: Path) -> list[Path]:
             raise CheckpointError(f"{name}: no metrics yet")
     out.mkdir(parents=True, exist_ok=True)
     baseline = _unigram(runs[0]) if len(paths) == 1 else None
-    with rc_context({"font.family": fonts(), "font.size": 10, "axes.unicode_minus": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with drawing():
         charts = [
             _draw(_chart(lines, field, label, baseline if field == "loss" else None), out / f"{stem}.png")
             for stem, (field, label) in CHARTS.items()
@@ -117,8 +117,17 @@ def _names(runs: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, runs, strict=True))
 
 
-def fonts() -> list[str]:
-    """The default font, then one with Hangul where there is one (else boxes are drawn)."""
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Text in any script, as far as a font has it (else boxes are drawn)."""
+    style = {"font.family": _fonts(), "font.size": 10, "axes.unicode_minus": False}
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _fonts() -> list[str]:
+    """The default font, then one with Hangul where there is one."""
     installed = {font.name for font in fontManager.ttflist}
     return ["DejaVu Sans", *[name for name in HANGUL_FONTS if name in installed][:1]]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -15,7 +14,7 @@ from fastlm.data.labelled import LabelledCorpus
 from fastlm.models.classifier import TextClassifier
 from fastlm.models.classify import classify
 from fastlm.text.columns import pad, widest
-from fastlm.train.charts import fonts
+from fastlm.train.charts import drawing
 
 #: classes up to which every cell of the picture has its count written in
 COUNTS_SHOWN = 12
@@ -58,8 +57,9 @@ class Classification:
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that a text has or was given."""
-        seen = [score.f1 for score, called in zip(self.classes.values(), self._called, strict=True)
-                if score.texts or called]
+        seen = [
+            score.f1 for score, called in zip(self.classes.values(), self._called, strict=True) if score.texts or called
+        ]
         return sum(seen) / len(seen) if seen else 0.0
 
     @property
@@ -120,7 +120,7 @@ def draw_confusion(found: Classification, path: Path) -> None:
     count = len(found.labels)
     share = found.confusion / np.maximum(found.confusion.sum(1, keepdims=True), 1)
     side = 3.2 + 0.55 * min(count, 24)
-    with rc_context({"font.family": fonts(), "font.size": 10, "axes.unicode_minus": False}):
+    with drawing():
         figure = Figure(figsize=(side + 1.2, side), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)

@@ -43,7 +43,7 @@ def check_available() -> None:
     try:
         import transformers  # noqa: F401
     except ImportError:
-        raise ConfigError("fastlm compares with transformers what it writes and reads: pip install transformers") from None
+        raise ConfigError("what is written or read is compared with transformers: pip install transformers") from None
 
 
 def export(loaded: Loaded, out: Path) -> Exported:

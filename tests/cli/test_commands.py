@@ -355,6 +355,7 @@ def test_an_export_that_differs_is_removed(
     from fastlm.models import hf
 
     real = hf._mbart
+
     def wrong(*args: Any) -> Iterator[hf.Twin]:
         for twin in real(*args):
             yield twin._replace(tensor=twin.tensor * 1.01) if twin.name.endswith("0.fc1.weight") else twin
@@ -418,3 +419,29 @@ def test_an_import_of_something_else_is_refused(
         assert main(["import", str(tmp_path / "out"), str(tmp_path / "back")]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("run", ["encoder", "classifier"])
+def test_an_onnx_graph_gives_transformers_logits(
+    run: str, classifier: Path, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers", reason="the graph is made of transformers' model")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the graph is run by onnxruntime")
+    capsys.readouterr()
+    assert main(["export", str(workspace / run), str(tmp_path / "out"), "--onnx"]) == 0
+    assert "model.onnx: logits within" in capsys.readouterr().out
+    ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")("나는 학교에 간다", return_tensors="np")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
+    (logits,) = session.run(None, {name: ids[name] for name in ("input_ids", "attention_mask")})
+    if run == "classifier":
+        assert logits.argmax() == 1  # ko
+    else:
+        assert logits.shape[1] == ids["input_ids"].shape[1] and abs(logits).max() < 100
+
+
+def test_a_decoder_is_no_graph(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers", reason="an export is loaded by transformers")
+    capsys.readouterr()
+    assert main(["export", str(workspace / "decoder"), str(tmp_path / "out"), "--onnx"]) == 2
+    assert "--onnx takes encoders and classifiers" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -42,7 +42,9 @@ def encoder(make_config: Callable[..., RunConfig]) -> Path:
     return train(make_config(model="encoder", head="transform", max_steps=4), console=Console(file=io.StringIO()))
 
 
-def classifier_config(make_config: Callable[..., RunConfig], encoder: Path, reviews: str, **values: object) -> RunConfig:
+def classifier_config(
+    make_config: Callable[..., RunConfig], encoder: Path, reviews: str, **values: object
+) -> RunConfig:
     base = {
         "model": "classifier",
         "data": (reviews,),
@@ -82,7 +84,8 @@ def test_the_encoder_is_where_it_begins(
     frozen = classifier_config(
         make_config, encoder, reviews, max_steps=2, trained_layers=0, run=str(tmp_path / "frozen")
     )
-    after, before = weights(train(frozen, console=Console(file=io.StringIO()))), checkpoint.load(encoder).model.state_dict()
+    after = weights(train(frozen, console=Console(file=io.StringIO())))
+    before = checkpoint.load(encoder).model.state_dict()
     kept = [name for name in before if not name.startswith(("head.", "final_norm."))]
     assert all(torch.equal(after[f"encoder.{name}"], before[name]) for name in kept)
     assert not torch.equal(after["encoder.final_norm.weight"], before["final_norm.weight"])
@@ -126,7 +129,7 @@ def test_scores_by_hand() -> None:
     assert found.accuracy == pytest.approx(7 / 10)
     assert found.classes["a"].precision == pytest.approx(3 / 5) and found.classes["a"].recall == pytest.approx(3 / 4)
     assert found.classes["b"].f1 == pytest.approx(2 * 4 / (5 + 6))
-    assert found.classes["c"] .f1 == 0
+    assert found.classes["c"].f1 == 0
     assert found.macro_f1 == pytest.approx((6 / 9 + 8 / 11) / 2)  # c occurs on neither side
     assert found.as_json()["texts"] == 10
 

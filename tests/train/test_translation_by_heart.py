@@ -21,7 +21,7 @@ def test_two_hundred_pairs_are_learnt_by_heart(make_config: Callable[..., RunCon
     for name, side in (("ko", 0), ("en", 1)):
         (tmp_path / f"{name}.txt").write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
     sizes = {"layers": 2, "d_model": 128, "heads": 4, "ff": 256, "dropout": 0.0, "vocab_size": 600}
-    length = {"max_steps": 400, "eval_every": 400, "batch_size": 100, "lr": 2e-3, "warmup": 40, "schedule": "cosine"}
+    length = {"max_steps": 300, "eval_every": 300, "batch_size": 50, "lr": 3e-3, "warmup": 40, "schedule": "cosine"}
     data = (str(tmp_path / "ko.txt"), str(tmp_path / "en.txt"))
     config = make_config(model="seq2seq", data=data, valid_fraction=1e-6, **sizes, **length)
     run = fastlm.load(train(config, console=Console(file=io.StringIO())), "latest")
