@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastlm.batch import Source
 from fastlm.models import LanguageModel, build
 from fastlm.models.cache import KeyValueCache
 from fastlm.models.config import ModelConfig
 from fastlm.models.generate import generate, pack
+from fastlm.models.seq2seq import Seq2SeqLM
 
 VOCAB = 50
 PROMPTS = [[2, 7, 9, 8], [2], [2, 11, 12, 13, 14, 15, 16], [2, 3]]
@@ -89,3 +91,39 @@ def test_a_full_cache_says_so() -> None:
     cache.append(torch.tensor([6, 6]))
     with pytest.raises(ValueError, match="a sentence has 4 tokens, and the cache was made for no more"):
         cache.append(torch.tensor([6, 6]))
+
+
+SOURCES = [[2, 7, 9, 3], [2, 30, 31, 32, 33, 3], [2, 3]]
+
+
+@pytest.mark.parametrize("kept", [[0, 0, 1, 1, 2, 2], [2, 2, 0, 0], [1], [0, 0, 1], [2, 0, 2, 0, 1, 1]], ids=str)
+def test_sentences_share_their_sources(kept: list[int]) -> None:
+    """Each goes on reading its own source, whoever else reads it; those that nobody reads are given up."""
+    torch.manual_seed(3)
+    sizes = {"layers": 2, "d_model": 64, "heads": 4, "ff": 64, "seq_len": 24, "vocab_size": VOCAB}
+    model = build(ModelConfig(model="seq2seq", **sizes)).eval().requires_grad_(False)
+    assert isinstance(model, Seq2SeqLM)
+    for p in model.parameters():
+        p += 0.2 * torch.randn_like(p)
+
+    def whole(texts: list[list[int]], sources: list[list[int]]) -> Tensor:
+        memory = model.encode(Source(*pack(sources, model.device)))
+        tokens, positions, cu_seqlens, longest = pack(texts, model.device)
+        hidden = model.decoder.hidden_states(
+            tokens, positions, cu_seqlens, longest, rows=cu_seqlens[1:].long() - 1, memory=memory
+        )
+        return hidden @ model.decoder.embedding.tokens.weight.T
+
+    texts, sources = [[5], [6, 8], [5]], SOURCES
+    memory = model.encode(Source(*pack(sources, model.device)))
+    cache, logits = KeyValueCache.read(model.decoder, *pack(texts, model.device), room=24, memory=memory)
+    torch.testing.assert_close(logits, whole(texts, sources), rtol=1e-4, atol=1e-4)
+    for chosen in (kept, [*range(len(kept))][::-1]):
+        cache.select(chosen)
+        texts = [[*texts[i], 10 + place] for place, i in enumerate(chosen)]
+        sources = [sources[i] for i in chosen]
+        logits = cache.append(torch.tensor([text[-1] for text in texts]))
+        torch.testing.assert_close(logits, whole(texts, sources), rtol=1e-4, atol=1e-4)
+    each = {tuple(source) for source in sources}
+    if kept == [0, 0, 1, 1, 2, 2]:
+        assert len(cache._sources[0].keys) == len(each)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastlm.models import LanguageModel, build
 from fastlm.models.config import ModelConfig
-from fastlm.models.generate import fill, generate
+from fastlm.models.generate import fill, generate, largest
 
 VOCAB, EOS, MASK = 30, 3, 4
 PROMPTS = [[2, 7, 9], [2], [2, 11, 12, 13, 14]]
@@ -220,3 +220,19 @@ def test_the_other_kind_of_model_is_refused() -> None:
         generate(make_model("encoder"), PROMPTS, max_new_tokens=3, eos_id=EOS)
     with pytest.raises(ValueError, match="needs a model of kind encoder; the one given is of kind decoder"):
         fill(make_model("decoder"), [2, MASK], MASK, 5)
+
+
+@pytest.mark.parametrize("width", [5, 64, 300, 1000, 4096])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_the_largest_values_are_topks(width: int, count: int) -> None:
+    """Also where the best lie in one block, in the rest behind the blocks, or are not finite."""
+    logits = torch.randn(7, width, generator=torch.Generator().manual_seed(width + count))
+    logits[1, : width // 2] += 10
+    logits[2, -3:] += 20
+    logits[3] = -torch.inf
+    logits[4, 1:] = -torch.inf
+    values, ids = largest(logits, count)
+    wanted = logits.topk(min(count, width))
+    assert torch.equal(values, wanted.values)
+    assert torch.equal(logits.gather(1, ids), values)
+    assert all(len(set(row)) == len(row) for row in ids.tolist())
