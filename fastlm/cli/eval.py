@@ -64,9 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from fastlm.train.evaluate import evaluate
     from fastlm.train.setup import VALIDATION_SEED
 
-    loaded = load_run(
-        args.checkpoint, args.which, needs="seq2seq" if args.translate else "", command="eval --translate"
-    )
+    needs = "seq2seq" if args.translate else ""
+    loaded = load_run(args.checkpoint, args.which, needs=needs, command="eval --translate", device="")
     if loaded.config.model.model == "classifier":
         return _classification(loaded, args)
     store = _store(loaded, Path(args.checkpoint), tuple(args.data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fastlm.train.checkpoint import Loaded
 
 
-def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loaded:
+def load_run(run: str, which: str, *, needs: str = "", command: str = "", device: str = "cpu") -> Loaded:
     """The model of a run in eval mode, its tokenizer and configuration.
 
     Args:
@@ -23,17 +24,20 @@ def load_run(run: str, which: str, *, needs: str = "", command: str = "") -> Loa
         which: ``best``, ``latest`` or a step number.
         needs: the kind of model that the command works on, empty for any.
         command: the command's name, for the message.
+        device: the type of device that the command runs it on; empty where the command decides and checks that itself.
 
     Raises:
         CheckpointError: no such run or checkpoint, or a damaged one.
         ConfigError: a run of the other kind of model; an environment that the ops cannot run in.
     """
     from fastlm.train.checkpoint import load
-    from fastlm.train.plan import check_environment
+    from fastlm.train.plan import check_environment, check_kernels
 
     if which not in ("best", "latest") and not which.isdigit():
         raise ConfigError(f"--which: {which!r} is not best, latest or a step number")
     check_environment()
+    if device:
+        check_kernels(device, os.environ.get("FASTLM_BACKEND", ""), "FASTLM_BACKEND", "unset it")
     loaded = load(Path(run), int(which) if which.isdigit() else which)
     kind = loaded.config.model.model
     if needs and kind != needs:

@@ -49,6 +49,26 @@ def check_environment() -> None:
         raise ConfigError(fault)
 
 
+def check_kernels(device: str, asked: str, flag: str, remedy: str) -> dict[str, str]:
+    """Which backend each op takes on a type of device.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        asked: the backend that was asked for, empty for any.
+        flag, remedy: how it was asked for, and what to do, for the message.
+
+    Raises:
+        ConfigError: it cannot run an op there.
+    """
+    picks: dict[str, str] = {}
+    for op, devices in ops.explain().items():
+        found: dict[str, Any] = devices[device]
+        if found["pick"] is None:
+            raise ConfigError(f"{flag} {asked}: {op}: {found['passed_over'][asked]}; {remedy}")
+        picks[op] = found["pick"]
+    return picks
+
+
 def machine(config: TrainConfig, world: World) -> Machine:
     """Resolves ``auto`` and applies threads and kernels to this process.
 
@@ -97,14 +117,9 @@ def _gains_from_bf16(device: torch.device) -> bool:
 
 
 def _backends(config: TrainConfig, device: torch.device) -> tuple[dict[str, str], tuple[str, ...]]:
-    picks: dict[str, str] = {}
+    asked = config.kernels if config.kernels != "auto" else os.environ.get("FASTLM_BACKEND", "")
+    picks = check_kernels(device.type, asked, "--kernels", "use --kernels auto")
     slow: list[str] = []
-    for op, devices in ops.explain().items():
-        found: dict[str, Any] = devices[device.type]
-        if found["pick"] is None:
-            asked = config.kernels if config.kernels != "auto" else os.environ["FASTLM_BACKEND"]
-            raise ConfigError(f"--kernels {asked}: {op}: {found['passed_over'][asked]}; use --kernels auto")
-        picks[op] = found["pick"]
     if config.kernels == "auto" and (fault := ops.native_fault()):
         slow.append(fault)
     return picks, tuple(slow)

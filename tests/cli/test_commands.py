@@ -172,6 +172,24 @@ def test_an_instruction_set_that_is_not_here_is_one_line(workspace: Path, comman
     assert not (workspace / "new").exists()
 
 
+def test_a_backend_that_cannot_run_here_is_one_line(workspace: Path) -> None:
+    """Triton's kernels without its interpreter, on a CPU."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fastlm.cli.main", "fill", str(workspace / "encoder"), "[MASK]"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "FASTLM_BACKEND": "triton",
+            "TRITON_INTERPRET": "0",
+        },
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fastlm: error: FASTLM_BACKEND triton: ") and done.stderr.endswith("; unset it\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
 # Translation
 
 
