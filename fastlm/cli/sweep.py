@@ -41,5 +41,6 @@ def run(args: argparse.Namespace) -> int:
     from fastlm.record.sweep.run import sweep
 
     out = Path(args.out) if args.out else Path("sweeps") / path.stem
-    print(sweep(search, out, reading, jobs=args.jobs, threads=args.threads))
+    text = path.read_text(encoding="utf-8")
+    print(sweep(search, text, out, reading, jobs=args.jobs, threads=args.threads))
     return 0

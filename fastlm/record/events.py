@@ -30,6 +30,7 @@ FIELD_WORDS = {
 }
 #: our own tags of languages: split/languages/ko/loss
 OWN_GROUP = re.compile(r"(train|valid)/languages/([^/]+)/(loss|accuracy|bits_per_character)")
+OWN_OTHER = re.compile(r"(train|valid)/(languages|domains)/")
 #: fields whose names are several words
 LONG_FIELDS = {
     "bits_per_character": "bits_per_character",
@@ -70,21 +71,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
         prefix = "" if inside == folder else f"{inside.relative_to(folder).as_posix()}/"
         for tag, events in _scalars(inside).items():
             tags.append(prefix + tag)
-            own = OWN_GROUP.fullmatch(tag)
-            told = (
-                (own[1], own[3])
-                if own
-                else None
-                if "/languages/" in tag or "/domains/" in tag
-                else meaning(prefix + tag)
-            )
-            if told is None:
-                continue
-            for step, wall, value in events:
+            split, field, language = _place(tag, prefix)
+            for step, wall, value in events if field else ():
                 begun = wall if begun is None else min(begun, wall)
-                line = values.setdefault((step, told[0]), {"split": told[0], "step": step, "wall": wall})
-                place = line.setdefault("languages", {}).setdefault(own[2], {}) if own else line
-                place[told[1]] = value
+                line = values.setdefault((step, split), {"split": split, "step": step, "wall": wall})
+                place = line.setdefault("languages", {}).setdefault(language, {}) if language else line
+                place[field] = value
     if not values:
         raise CheckpointError(
             f"{folder}: no tag says loss, accuracy or learning rate; it has {', '.join(tags) or 'none'}"
@@ -93,6 +85,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
     for line in lines:
         line["seconds"] = line.pop("wall") - (begun or 0.0)
     return lines
+
+
+def _place(tag: str, prefix: str) -> tuple[str, str, str]:
+    """Split, field and language ("" for all) of a tag; no field where it says nothing that a chart shows."""
+    if own := OWN_GROUP.fullmatch(tag):
+        return own[1], own[3], own[2]
+    split, field = ("", "") if OWN_OTHER.match(tag) else meaning(prefix + tag) or ("", "")
+    return split, field, ""
 
 
 def _scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:

@@ -89,6 +89,11 @@ class CaseFolder:
         plain = {name: str(path) for name, path in {**self.extras(), **extras}.items()}
         atomic.replace_file(self.path / EXTRA, (json.dumps(plain, ensure_ascii=False, indent=1) + "\n").encode())
 
+    def check_scale(self, scale: Scale) -> None:
+        """Refuses another scale than the folder was begun with, before any text is read for it."""
+        if (self.path / CASE).exists() and (before := self.read()["scale"]) != scale.name:
+            raise ConfigError(f"{self.path}: begun with --scale {before}, not {scale.name}; choose another --out")
+
     def settle(self, recipe: Recipe, scale: Scale, runs: Mapping[str, RunConfig], text: list[str]) -> None:
         """Writes ``case.json``, when the folder is new or was begun with these very settings.
 
@@ -102,11 +107,6 @@ class CaseFolder:
             ConfigError: the folder holds the case with other settings; the first is named.
         """
         if (self.path / CASE).exists():
-            before = self.read()
-            if before["scale"] != scale.name:
-                raise ConfigError(
-                    f"{self.path}: begun with --scale {before['scale']}, not {scale.name}; choose another --out"
-                )
             self._refuse_other(self.configs(), runs)
         words = {"title": recipe.title, "date": recipe.date, "compares": recipe.compares}
         plain = {
@@ -114,6 +114,7 @@ class CaseFolder:
             "case": recipe.name,
             "scale": scale.name,
             "scaled": scale.words,
+            "note": scale.note,
             "text": text,
             "recipe": {**words, **{part: asdict(getattr(recipe, part)) for part in ("corpus", "original", "compare")}},
             "runs": {name: as_dict(config) for name, config in runs.items()},

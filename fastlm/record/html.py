@@ -19,7 +19,8 @@ h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #c
 img { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; margin: 1rem 0; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
-th { border-bottom: 2px solid #999; white-space: normal; vertical-align: bottom; } td { font-variant-numeric: tabular-nums; }
+th { border-bottom: 2px solid #999; white-space: normal; vertical-align: bottom; } 
+td { font-variant-numeric: tabular-nums; }
 code { background: #f3f3f3; padding: 0.1em 0.3em; }
 """
 HEAD = """<!doctype html>
@@ -39,7 +40,7 @@ HEAD = """<!doctype html>
 def page(markdown: str, folder: Path) -> str:
     """The HTML of a Markdown text.
 
-    HTML in the text is shown, not interpreted. A picture that is not a file below or beside ``folder`` becomes its words.
+    HTML in the text is shown, not interpreted. A picture that is no file here becomes its words.
 
     Args:
         markdown: CommonMark with tables.

@@ -19,8 +19,8 @@ from fastlm.train import atomic
 MARKDOWN, HTML = "RECORD.md", "record.html"
 INTRODUCTION = """# Training record
 
-Each case compares a few runs that differ in one thing. `fastlm record run CASE` makes its runs, `fastlm record page`
-this page. Validation scores are means over one fixed sample of held-out sentences without dropout, with the same masks
+Each case compares a few runs that differ in one thing. `fastlm record run CASE` makes its runs,
+`fastlm record page` this page. Validation scores are means over one fixed sample of held-out sentences without dropout, with the same masks
 in every run; training scores are measured with dropout, as training goes. *Bits per character* compares runs with
 different vocabularies, accuracy does not. The dotted line of a loss chart is the unigram baseline: what a model scores
 that knows how often each token occurs, and nothing else."""

@@ -42,7 +42,7 @@ def draw(case: CaseView, out: Path, *, timings: bool) -> Pictures:
     by = compare["by"] if compare["by"] in axes else "step"
     wanted = {name: chart for name, chart in charts.CHARTS.items() if name in compare["charts"]}
     title = f"{case.about['case']}: {case.about['recipe']['title']}"
-    common: dict[str, Any] = {"title": title, "note": case.about["scaled"], "baseline": _baseline(case)}
+    common: dict[str, Any] = {"title": title, "note": case.about["note"], "baseline": _baseline(case)}
     if not lines:
         return Pictures([], [], [])
     main = charts.draw(lines, out, charts=wanted, axes=[by], languages="together", **common)

@@ -1,7 +1,7 @@
 """A case of the record as a TOML file: what was compared, on which text, and the runs as differences from a base.
 
-The keys of ``[base]`` and ``[runs.NAME]`` are the flags of ``fastlm train``. Every key is checked, and an unknown one is
-refused with the nearest that is known.
+The keys of ``[base]`` and ``[runs.NAME]`` are the flags of ``fastlm train``. Every key is checked, and an unknown one
+is refused with the nearest that is known.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def run_case(recipe: Recipe, scale: Scale, record: Path, reading: DataConfig, ho
                 f"it has {', '.join(recipe.runs)}"
             )
     with folder.locked():
+        folder.check_scale(scale)
         plan = planned(recipe, scale, reading)
         folder.settle(recipe, scale, plan.runs, list(reading.data))
         if scale.words:

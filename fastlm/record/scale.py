@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fastlm.train.config import RunConfig
+from fastlm.train.config import RunConfig, TrainConfig
 
 #: entries of a vocabulary that no text gives: 7 special tokens and 256 bytes. They are not divided.
 GIVEN_ENTRIES = 7 + 256
@@ -30,7 +30,7 @@ class Scale:
         batch: sentences (or tokens) of a batch are divided by it.
         visits: sentences that the case's largest run reads over all its epochs, 0 for all its text: a share of the
             training text is taken, the same of every run, so that they keep their ratios and their epochs.
-        epochs: passes over the text (and the length of a restart) are divided by it.
+        epochs: passes over the text (and what a schedule counts in them) are divided by it.
         warmup: steps of warm-up are divided by it.
         valid_sentences: held-out sentences of an evaluation, 0 for what the recipe says.
     """
@@ -46,19 +46,30 @@ class Scale:
 
     @property
     def words(self) -> str:
-        """What a chart and a page say of it; empty for the case as it was."""
+        """What a page says of it; empty for the case as it was."""
         if self == SCALES["full"]:
             return ""
-        parts = [
-            f"d_model and ff divided by {self.width}",
-            f"vocabulary beyond {GIVEN_ENTRIES} entries by {self.vocabulary:g}",
-            f"batches by {self.batch}",
-            f"text so that the largest run reads {self.visits:,} sentences over all its epochs",
-            f"{self.valid_sentences:,} held-out sentences in an evaluation",
-        ]
-        if self.epochs != 1:
-            parts.append(f"epochs divided by {self.epochs:g}, warm-up by {self.warmup}")
-        return f"scaled down (--scale {self.name}): {', '.join(parts)}; layers, rates and decay as they were"
+        return (
+            f"scaled down (--scale {self.name}): d_model and ff divided by {self.width}, the vocabulary beyond "
+            f"{GIVEN_ENTRIES} entries by {self.vocabulary:g}, batches by {self.batch}{self._shorter}; a share of the "
+            f"text, the same for all runs, so that the longest reads {self.visits:,} sentences over all its epochs; "
+            f"{self.valid_sentences:,} held-out sentences in an evaluation. Layers, learning rates, decay, dropout and "
+            "masks are as they were"
+        )
+
+    @property
+    def note(self) -> str:
+        """The same in small print, for a chart."""
+        if self == SCALES["full"]:
+            return ""
+        return (
+            f"--scale {self.name}: d_model, ff / {self.width}; vocabulary / {self.vocabulary:g}; batch / {self.batch}"
+            f"{f'; epochs / {self.epochs:g}' if self.epochs != 1 else ''}; {self.visits:,} sentences read"
+        )
+
+    @property
+    def _shorter(self) -> str:
+        return f", epochs by {self.epochs:g}, warm-up by {self.warmup}" if self.epochs != 1 else ""
 
 
 #: full: the case as the recipe has it. cpu: two runs in some ten minutes on two cores. small: seconds, for tests.
@@ -91,10 +102,9 @@ def scaled(config: RunConfig, scale: Scale) -> RunConfig:
             train,
             epochs=train.epochs * factor,
             max_steps=_divided(train.max_steps, scale.epochs),
-
             warmup=_divided(train.warmup, scale.warmup),
             valid_sentences=scale.valid_sentences or train.valid_sentences,
-            **_decay(config, factor),
+            **_per_epoch(train, factor),
         ),
     )
 
@@ -103,11 +113,13 @@ def _divided(steps: int, by: float) -> int:
     return max(1, round(steps / by)) if steps else 0
 
 
-def _decay(config: RunConfig, factor: float) -> dict[str, Any]:
-    """The exponential schedule decays per epoch: fewer epochs, each a larger step, end at the same rate."""
-    if config.train.schedule != "exponential" or factor == 1:
+def _per_epoch(train: TrainConfig, factor: float) -> dict[str, Any]:
+    """What a schedule counts in epochs: a shorter run has as many restarts, and the same last rate."""
+    if factor == 1:
         return {}
-    return {"lr_decay": config.train.lr_decay ** (1 / factor)}
+    if train.schedule == "cosine-restarts":
+        return {"restart_epochs": train.restart_epochs * factor}
+    return {"lr_decay": train.lr_decay ** (1 / factor)} if train.schedule == "exponential" else {}
 
 
 def vocabulary(size: int, scale: Scale) -> int:

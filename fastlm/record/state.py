@@ -81,6 +81,6 @@ def _out_of_patience(evaluated: list[dict[str, Any]], patience: int) -> bool:
 
 
 def _kept(run: Path, step: int) -> bool:
-    """Whether the run's last checkpoint is of that step; a copy of a run without any checkpoint is taken at its word."""
+    """Whether the last checkpoint is of that step; a copy of a run without any checkpoint is taken at its word."""
     found = checkpoint.steps(run)
     return not found or found[-1] == step

@@ -61,7 +61,16 @@ def _value(value: Any) -> str:
 
 def sizes(case: CaseView) -> str:
     """Text, steps and parameters of each run."""
-    head = ["run", "state", "parameters", "training sentences", "tokens", "held out", "steps per epoch", "steps"]
+    head = [
+        "run",
+        "state",
+        "parameters",
+        "training sentences",
+        "tokens",
+        "held out (scored)",
+        "steps per epoch",
+        "steps",
+    ]
     return table(head, [[run.name, run.words, *_sizes(run)] for run in case.runs])
 
 
@@ -69,9 +78,13 @@ def _sizes(run: RunView) -> list[str]:
     if not run.decided:
         return [NONE] * 6
     decided = run.decided
-    train, valid = (decided["text"][split] for split in ("train", "valid"))
-    numbers = (decided["parameters"], train["sentences"], train["tokens"], valid["sentences"])
-    return [f"{n:,}" for n in (*numbers, decided["steps_per_epoch"], decided["total_steps"])]
+    train, held = decided["text"]["train"], decided["text"]["valid"]["sentences"]
+    scored = run.config.train.valid_sentences if run.config else 0
+    return [
+        *(f"{n:,}" for n in (decided["parameters"], train["sentences"], train["tokens"])),
+        f"{held:,} ({min(scored or held, held):,})",
+        *(f"{decided[name]:,}" for name in ("steps_per_epoch", "total_steps")),
+    ]
 
 
 def results(case: CaseView, *, timings: bool) -> str:

@@ -247,7 +247,7 @@ def _draw(chart: Chart, grid: list[list[Panel]], path: Path, title: str, note: s
     title = title or (chart.runs[0] if len(chart.runs) == 1 else "")
     small = "\n".join(textwrap.wrap(note, NOTE_WIDTH))
     if title or small:
-        figure.suptitle(_plain("\n".join(part for part in (title, small) if part)), fontsize=10 if small else "large")
+        figure.suptitle(_plain("\n".join(part for part in (title, small) if part)), fontsize=9 if small else "large")
     figure.savefig(path, dpi=120)
 
 

@@ -34,17 +34,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Pruning:
-    """When a trial is given up: its best value so far is above the median of what the others had at that step.
+    """When a trial is given up: its best value so far is above the median of the others at the same evaluation.
 
     Attributes:
         kind: ``median`` or ``none``.
         startup_trials: finished trials before the first may be given up.
-        warmup_steps: optimizer steps that every trial gets.
+        warmup_evaluations: evaluations that every trial gets.
     """
 
     kind: str = "median"
     startup_trials: int = 5
-    warmup_steps: int = 0
+    warmup_evaluations: int = 0
 
 
 @dataclass(frozen=True)
