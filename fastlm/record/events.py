@@ -59,7 +59,7 @@ def meaning(tag: str) -> tuple[str, str] | None:
 def read(folder: Path) -> list[dict[str, Any]]:
     """The lines of the event files in a folder and its subfolders, by step.
 
-    A subfolder's name counts as the beginning of its tags, since some tools write ``loss`` into ``train`` and ``valid``.
+    A subfolder's name begins its tags: some tools write ``loss`` into ``train`` and ``valid``.
 
     Raises:
         ConfigError: TensorBoard is not installed.

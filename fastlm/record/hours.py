@@ -109,8 +109,8 @@ def _words(scale: Scale, speed: Speed) -> str:
     return (
         f"This machine: {speed.flops / 1e12:.3g} TFLOP/s ({speed.words}). {GPU}: {GPU_SHARE:.0%} of "
         f"{GPU_FLOPS / 1e12:.0f} TFLOP/s, the goal of a whole step, not a measurement. Text: the AI-Hub corpus, "
-        f"{SENTENCES:,} training sentences of a language, {TOKENS:g} tokens each whatever the vocabulary (a smaller one "
-        f"gives more). Evaluations and saves are not counted. {scale.words[:1].upper()}{scale.words[1:]}"
+        f"{SENTENCES:,} training sentences of a language, {TOKENS:g} tokens each whatever the vocabulary (a smaller "
+        f"one gives more). Evaluations and saves are not counted. {scale.words[:1].upper()}{scale.words[1:]}"
     ).strip()
 
 

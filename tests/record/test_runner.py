@@ -152,7 +152,7 @@ def test_commands_refuse_in_one_line(
         (["run", "case-26"], "no case 'case-26' (did you mean case-2"),
         (["run", "1", "--scale", "tiny"], "'tiny' is not one of small, cpu, full"),
         (["run", "1", "--jobs", "0"], "--jobs: 0 is below 1"),
-        (["run", "1", "--only", "layers-5", "--scale", "small"], "has no such run (did you mean layers-4?)"),
+        (["run", "1", "--only", "layers-5", "--scale", "small"], "case-01 has no such run (did you mean layers-"),
         (["page", "--out", str(tmp_path)], "no case here yet"),
         (["add", "toy", str(tmp_path / "nowhere"), "--out", str(made[1])], "no such folder"),
         (["add", "toy", f"layers-1={tmp_path}", "--out", str(made[1])], "has a run layers-1 of its own"),
