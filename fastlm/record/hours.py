@@ -8,12 +8,12 @@ token of that model. The GPU's is the goal of a whole step: half of the rate of 
 from __future__ import annotations
 
 import dataclasses
-import io
 import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -95,13 +95,13 @@ def of_short_run(reading: DataConfig, threads: int) -> Speed:
         batch_size=SHORT_BATCH,
     )
     with tempfile.TemporaryDirectory(prefix="fastlm-hours-") as folder:
-        settings = {**SHORT, "run": str(Path(folder) / "run"), "threads": threads}
+        settings: dict[str, Any] = {**SHORT, "run": str(Path(folder) / "run"), "threads": threads}
         short = RunConfig(
             model=dataclasses.replace(config.model, vocab_size=0),
             data=data,
             train=dataclasses.replace(config.train, **settings),
         )
-        run = train(short, console=Console(file=io.StringIO()))
+        run = train(short, console=Console(quiet=True), charts=False)
         return Speed(_flops(run, LEFT_OUT), f"a run of {SHORT['max_steps']} steps of case 1's model with 6 layers")
 
 

@@ -23,10 +23,9 @@ Each case compares a few runs that differ in one thing. `fastlm record run CASE`
 `fastlm record page` writes this page. Validation scores are means over one fixed sample of held-out sentences without
 dropout, with the same masks in every run; training scores are measured with dropout, as training goes. *Bits per
 character* compares runs with different vocabularies, accuracy does not. The dotted line of a loss chart is the unigram
-baseline: what a model scores that knows how often each token occurs, and nothing else.
-"""
-TIMINGS = """*Wall time* is that of training, evaluations and saves, summed over all resumes. What a run lost when it was
-killed, from its last checkpoint on, is not in it. It was measured while the other runs of the case ran beside it, if
+baseline: what a model scores that knows how often each token occurs, no more."""
+TIMINGS = """*Wall time* is that of training, evaluations and saves, summed over all resumes. What a run lost when it
+was killed, from its last checkpoint on, is not in it. It was measured while other runs of the case ran beside it, if
 they did. *tokens/s* is the median over the training lines, evaluations not counted."""
 #: ](path) of a link or picture in the user's text
 LINK = re.compile(r"(\]\()([^)\s]+)")

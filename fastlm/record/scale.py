@@ -87,7 +87,6 @@ def scaled(config: RunConfig, scale: Scale) -> RunConfig:
     """A run of a case in the sizes of ``scale``, all but its share of the text (`share_factor`)."""
     model, data, train = config.model, config.data, config.train
     d_model = model.d_model // scale.width
-    batch = {"batch_tokens": data.batch_tokens // scale.batch} if data.batch_tokens else {}
     factor = 1 / scale.epochs
     return RunConfig(
         model=dataclasses.replace(
@@ -97,7 +96,9 @@ def scaled(config: RunConfig, scale: Scale) -> RunConfig:
             heads=heads(d_model, model.heads),
             vocab_size=vocabulary(model.vocab_size, scale),
         ),
-        data=dataclasses.replace(data, batch_size=max(1, data.batch_size // scale.batch), **batch),
+        data=dataclasses.replace(
+            data, batch_size=max(1, data.batch_size // scale.batch), batch_tokens=data.batch_tokens // scale.batch
+        ),
         train=dataclasses.replace(
             train,
             epochs=train.epochs * factor,

@@ -47,13 +47,16 @@ class SaveFailed(CheckpointError):
     exit_code = 4
 
 
-def train(config: RunConfig, *, console: Console | None = None, watch: Watch | None = None) -> Path:
+def train(
+    config: RunConfig, *, console: Console | None = None, watch: Watch | None = None, charts: bool = True
+) -> Path:
     """Trains a model as ``config`` says and returns the run folder.
 
     Args:
         config: everything that decides the run; ``train.resume`` goes on with an earlier one.
         console: where progress is shown; default standard output.
         watch: asked after each evaluation whether the run is to end there; with several ranks, it must answer alike.
+        charts: whether they are drawn at the end.
 
     Raises:
         FastlmError: anything that a user can mend, in one line; ``exit_code`` is what a command should exit with
@@ -69,7 +72,7 @@ def train(config: RunConfig, *, console: Console | None = None, watch: Watch | N
             trainer = Trainer(ready, shown, signals, stack, watch)
             trainer.run()
         if world.main:
-            trainer.conclude()
+            trainer.conclude(charts=charts)
     return ready.run.path
 
 
@@ -387,13 +390,13 @@ class Trainer:
                 left = min(left, limit) if math.isfinite(left) else limit
         self.shown.progress(self.progress.step, self.rhythm.total_steps, self.shown_line, left)
 
-    def conclude(self) -> None:
-        """Charts, and the closing lines; the folder is the last."""
+    def conclude(self, *, charts: bool) -> None:
+        """Charts, where they are wanted, and the closing lines; the folder is the last."""
         run, progress = self.ready.run, self.progress
+        drawn = []
         try:
-            charts = plot([run.path], run.charts)
+            drawn = plot([run.path], run.charts) if charts else []
         except OSError as error:
-            charts = []
             self.shown.warn(f"no charts: {error}")
         best = (
             f"; best validation loss {progress.best_loss:.4f} at step {progress.best_step:,}"
@@ -405,7 +408,7 @@ class Trainer:
             f"finished step {progress.step:,} (epoch {progress.epoch:.2f}, {progress.tokens:,} tokens, "
             f"{progress.seconds / 60:.1f} minutes){self._early_note()}{best}{skipped}"
         )
-        for chart in charts:
+        for chart in drawn:
             self.shown.say(f"chart    {chart}")
         self.shown.say(f"run      {run.path}")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -59,20 +58,20 @@ def draw(search: Search, trials: Sequence[Trial], path: Path) -> Path | None:
     Returns:
         The picture's path, or None where no trial has a value.
     """
-    drawn = [trial for trial in trials if trial.value is not None and len(trial.chosen) == len(search.ranges)]
+    drawn = [(t.value, t) for t in trials if t.value is not None and len(t.chosen) == len(search.ranges)]
     if not drawn:
         return None
-    values = [trial.value for trial in drawn if trial.value is not None]
-    done = [trial.value for trial in drawn if trial.value is not None and trial.state == "done"] or values
-    colour = ScalarMappable(Normalize(min(done), max(done)), colormaps["viridis"])
+    values = [value for value, _ in drawn]
+    done = [value for value, trial in drawn if trial.state == "done"] or values
+    colours, rated = colormaps["viridis"], Normalize(min(done), max(done))
     last = Range("value", low=min(values), high=max(values))
     places = [_place(span) for span in (*search.ranges.values(), last)]
     figure = Figure(figsize=(2.2 * len(places) + 1, 5), layout="constrained")
     axes = figure.subplots()
-    for trial in sorted(drawn, key=lambda t: -(t.value or 0.0)):  # the best is drawn last, on top
-        chosen = [*(trial.chosen[name] for name in search.ranges), trial.value]
-        heights = [place(value) for place, value in zip(places, chosen, strict=True)]
-        look = {"color": colour.to_rgba(trial.value), "linewidth": 1.6} if trial.state == "done" else FAINT
+    for value, trial in sorted(drawn, key=lambda pair: -pair[0]):  # the best is drawn last, on top
+        chosen = [*(trial.chosen[name] for name in search.ranges), value]
+        heights = [place(at) for place, at in zip(places, chosen, strict=True)]
+        look = {"color": colours(rated(value)), "linewidth": 1.6} if trial.state == "done" else FAINT
         axes.plot(range(len(places)), heights, **look)
     for column, (span, place) in enumerate(zip((*search.ranges.values(), last), places, strict=True)):
         _axis(axes, column, span, place)

@@ -53,7 +53,7 @@ def run(search: Search, chosen: Mapping[str, Any], folder: Path, reading: DataCo
     config = search.config(chosen)
     resume = "auto" if (folder / CONFIG).exists() else ""
     place = {name: getattr(reading, name) for name in READING}
-    settings = {"run": str(folder), "resume": resume, "threads": threads, "keep": 1}
+    settings: dict[str, Any] = {"run": str(folder), "resume": resume, "threads": threads, "keep": 1}
     full = RunConfig(
         model=config.model,
         data=dataclasses.replace(config.data, **place),
@@ -64,7 +64,7 @@ def run(search: Search, chosen: Mapping[str, Any], folder: Path, reading: DataCo
         evaluations = sum(line["split"] == "valid" for line in metrics.read(folder / METRICS))
         return told(evaluations, getattr(scores.overall, search.metric))
 
-    train(full, console=Console(quiet=True), watch=watch)
+    train(full, console=Console(quiet=True), watch=watch, charts=False)
 
 
 def best(folder: Path, metric: str) -> float | None:
