@@ -2,6 +2,7 @@
 
 Every machine must see the search's folder and the text (a shared file system). Ray keeps its own state under
 ``FOLDER/ray`` and takes up from there what was interrupted; a trial that had begun goes on from its last checkpoint.
+The number of trials is that of the first start. Choices are drawn at random; Optuna's sampler learns from earlier ones.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastlm.errors import ConfigError, FastlmError
+from fastlm.record import state
 from fastlm.record.sweep import trial as trials
 from fastlm.record.sweep.folder import SweepFolder
 from fastlm.record.sweep.recipe import Range, Search
@@ -37,6 +39,7 @@ def search(folder: SweepFolder, wanted: Search, jobs: int, threads: int) -> list
     """
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler, MedianStoppingRule
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     pruning = wanted.pruning
     median = MedianStoppingRule(
@@ -57,7 +60,7 @@ def search(folder: SweepFolder, wanted: Search, jobs: int, threads: int) -> list
             tune_config=tune.TuneConfig(
                 metric="value",
                 mode="min",
-                max_concurrent_trials=jobs,
+                search_alg=BasicVariantGenerator(max_concurrent=jobs, random_state=wanted.seed),
                 scheduler=median if pruning.kind == "median" else FIFOScheduler(),
             ),
             run_config=tune.RunConfig(name=NAME, storage_path=str(folder.path.resolve())),
@@ -104,6 +107,5 @@ def _trainable(folder: SweepFolder, wanted: Search, threads: int) -> Any:
 def _row(result: Any, folder: SweepFolder, wanted: Search) -> Trial:
     number = result.config[NUMBER]
     value = trials.best(folder.run(number), wanted.metric)
-    done = result.metrics is not None and not result.error
-    state = "failed" if result.error else "done" if done else "not finished"
-    return Trial(number, state, {name: result.config[name] for name in wanted.ranges}, value, str(result.error or ""))
+    end = "failed" if result.error else "done" if state.read(folder.run(number)).done else "given up"
+    return Trial(number, end, {name: result.config[name] for name in wanted.ranges}, value, str(result.error or ""))
