@@ -42,9 +42,16 @@ LEFT_OUT = 2  # lines at the beginning, while memory is first touched
 
 @dataclass(frozen=True)
 class Speed:
-    """Operations per second of this machine, and in words where they come from."""
+    """What was measured.
+
+    Attributes:
+        flops: operations per second of this machine.
+        length: tokens of a sentence of the measured text, with [BOS] and [EOS].
+        words: where both come from.
+    """
 
     flops: float
+    length: float
     words: str
 
 
@@ -66,11 +73,13 @@ def report(scale: Scale, reading: DataConfig, measured: Sequence[Path], *, threa
 
 def of_runs(runs: Sequence[Path]) -> Speed:
     """The median speed of run folders."""
-    found = [_flops(run) for run in runs]
-    return Speed(statistics.median(found), f"the median of {len(found)} runs: {', '.join(run.name for run in runs)}")
+    found = [_measured(run) for run in runs]
+    flops, lengths = (statistics.median(values) for values in zip(*found, strict=True))
+    return Speed(flops, lengths, f"the median of {len(found)} runs: {', '.join(run.name for run in runs)}")
 
 
-def _flops(run: Path, left_out: int = 0) -> float:
+def _measured(run: Path, left_out: int = 0) -> tuple[float, float]:
+    """Operations per second of a run, and tokens of a sentence of its text."""
     found = state.read(run)
     speeds = [
         speed
@@ -82,7 +91,8 @@ def _flops(run: Path, left_out: int = 0) -> float:
         raise CheckpointError(f"{run}: no training line with tokens/s; give a run folder that has trained")
     text = found.decided["text"]["train"]
     length = text["tokens"] / text["sentences"] + FRAME
-    return statistics.median(speeds[left_out:] or speeds) * flops_per_token(found.config.model, sequence_length=length)
+    each = flops_per_token(found.config.model, sequence_length=length)
+    return statistics.median(speeds[left_out:] or speeds) * each, length
 
 
 def of_short_run(reading: DataConfig, threads: int) -> Speed:
@@ -102,52 +112,51 @@ def of_short_run(reading: DataConfig, threads: int) -> Speed:
             train=dataclasses.replace(config.train, **settings),
         )
         run = train(short, console=Console(quiet=True), charts=False)
-        return Speed(_flops(run, LEFT_OUT), f"a run of {SHORT['max_steps']} steps of case 1's model with 6 layers")
+        return Speed(*_measured(run, LEFT_OUT), f"a run of {SHORT['max_steps']} steps of case 1's model with 6 layers")
 
 
 def _words(scale: Scale, speed: Speed) -> str:
-    return (
-        f"This machine: {speed.flops / 1e12:.3g} TFLOP/s ({speed.words}). {GPU}: {GPU_SHARE:.0%} of "
-        f"{GPU_FLOPS / 1e12:.0f} TFLOP/s, the goal of a whole step, not a measurement. Text: the AI-Hub corpus, "
-        f"{SENTENCES:,} training sentences of a language, {TOKENS:g} tokens each whatever the vocabulary (a smaller "
-        f"one gives more). Evaluations and saves are not counted. {scale.words[:1].upper()}{scale.words[1:]}"
-    ).strip()
+    tokens = f"{_length(scale, speed):.1f} tokens, [BOS] and [EOS] among them"
+    text = (
+        f"Text: {tokens}, in a sentence of the measured text."
+        if scale.visits
+        else f"Text: the AI-Hub corpus, {SENTENCES:,} training sentences of a language, {tokens}, in each whatever the "
+        "vocabulary (a smaller one gives more)."
+    )
+    parts = [f"This machine: {speed.flops / 1e12:.3g} TFLOP/s ({speed.words}).", text]
+    if scale.visits:
+        parts.append(f"{scale.words[:1].upper()}{scale.words[1:]}.")
+    else:
+        parts.append(f"{GPU}: {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s, a goal, not a measurement.")
+    return " ".join([*parts, "Evaluations and saves are not counted."])
+
+
+def _length(scale: Scale, speed: Speed) -> float:
+    """Tokens of a sentence: a case in full size is the AI-Hub corpus, a scaled one some of the text that is here."""
+    return speed.length if scale.visits else TOKENS + FRAME
 
 
 def _table(scale: Scale, speed: Speed) -> str:
+    head = ["case", "", "runs", "million tokens", "PFLOP", "hours here"]
+    head += [] if scale.visits else [f"hours on {GPU}", "hours of the original"]
     rows, here, there = [], 0.0, 0.0
     for name in recipe.names():
         case = recipe.find(name)
-        tokens, flops = work(case, scale)
-        here += flops / speed.flops / 3600
-        there += flops / (GPU_FLOPS * GPU_SHARE) / 3600
-        rows.append(
-            [
-                name,
-                case.title,
-                f"{len(case.runs)}",
-                f"{tokens / 1e9:,.3f}",
-                f"{flops / 1e15:,.1f}",
-                _hours(flops / speed.flops),
-                _hours(flops / (GPU_FLOPS * GPU_SHARE)),
-                f"{case.original.hours:g}" if case.original.hours else tables.NONE,
-            ]
-        )
-    total = ["", "all", "", "", "", f"{here:,.1f}", f"{there:,.2f}", tables.NONE]
-    head = ["case", "", "runs", "billion tokens", "PFLOP", "hours here", f"hours on {GPU}", "hours of the original"]
+        tokens, flops = work(case, scale, _length(scale, speed))
+        hours, gpu_hours = flops / speed.flops / 3600, flops / (GPU_FLOPS * GPU_SHARE) / 3600
+        here, there = here + hours, there + gpu_hours
+        original = f"{case.original.hours:g}" if case.original.hours else tables.NONE
+        counts = [f"{len(case.runs)}", f"{tokens / 1e6:,.1f}", f"{flops / 1e15:,.2f}", f"{hours:,.2f}"]
+        rows.append([name, case.title, *counts, f"{gpu_hours:,.2f}", original][: len(head)])
+    total = ["", "all", "", "", "", f"{here:,.1f}", f"{there:,.2f}", tables.NONE][: len(head)]
     return tables.table(head, [*rows, total])
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.2f}"
-
-
-def work(case: Recipe, scale: Scale) -> tuple[float, float]:
-    """Tokens that all runs of a case read on the AI-Hub corpus, and the operations that this takes."""
+def work(case: Recipe, scale: Scale, length: float = TOKENS + FRAME) -> tuple[float, float]:
+    """Tokens that all runs of a case read of sentences of ``length`` tokens, and the operations that this takes."""
     runs = [scaled(config, scale) for config in case.runs.values()]
     visits = [_sentences(config) * config.train.epochs for config in runs]
     factor = share_factor(visits, scale)
-    length = TOKENS + FRAME
     tokens = [count * factor * length for count in visits]
     flops = [n * flops_per_token(run.model, sequence_length=length) for n, run in zip(tokens, runs, strict=True)]
     return sum(tokens), sum(flops)
