@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -286,11 +287,13 @@ def _line(panel: Axes, x: list[float], y: list[float], look: dict[str, Any], *, 
 
 def _running_mean(y: list[float], window: int) -> list[float]:
     """The mean of the finite values in the last ``window``; NaN where there is none."""
-    means = []
-    for end in range(1, len(y) + 1):
-        finite = [value for value in y[max(0, end - window) : end] if math.isfinite(value)]
-        means.append(sum(finite) / len(finite) if finite else math.nan)
-    return means
+    values = np.array(y)
+    finite = np.isfinite(values)
+    # Sums up to each point: a window's are a difference, whatever its length.
+    totals, counts = (np.cumsum(part) for part in (np.where(finite, values, 0.0), finite))
+    before = [np.concatenate([np.zeros(window, part.dtype), part])[: len(y)] for part in (totals, counts)]
+    inside = counts - before[1]
+    return list(np.where(inside > 0, (totals - before[0]) / np.maximum(inside, 1), np.nan))
 
 
 class _Looks:

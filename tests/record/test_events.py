@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scalars = {
         tmp_path: {
             "train/loss": SOME, "lr": SOME, "memory": SOME,
-            "valid/languages/ko/loss": SOME, "valid/domains/news/loss": SOME,
+            "valid/languages/ko/loss": SOME, "valid/domains/news/loss": [(20, 170.0, 9.0)],
         },
         tmp_path / "validation": {"epoch_loss": SOME},
     }  # fmt: skip

@@ -99,6 +99,7 @@ def test_twenty_trials_in_two_processes_killed_and_resumed(
         assert trial.params.items() <= after[number].params.items()
     assert len({tuple(trial.params.values()) for trial in after.values()}) == 20
     logs = "".join(path.read_text(encoding="utf-8") for path in (out / "logs").iterdir())
+    assert "already reported" not in logs
     for number in range(20):  # begun a second time only where the first was cut off; ended once
         assert 1 <= logs.count(f"trial {number}: lr ") <= 1 + (number in running), number
         ends = logs.count(f"trial {number}: done") + logs.count(f"trial {number}: given up")

@@ -74,6 +74,11 @@ def test_killed_and_resumed_ends_at_the_same_step(
     assert weights(tmp_path / "killed") == weights(tmp_path / "run")
 
 
+def test_the_step_that_patience_ends_at_is_saved(make_config: MakeConfig, run: Run, tmp_path: Path) -> None:
+    run(make_config(**RISING, save_every=1000))
+    assert checkpoint.steps(tmp_path / "run") == [valid_steps(tmp_path / "run")[-1]]
+
+
 def test_a_watcher_ends_a_run_after_an_evaluation(make_config: MakeConfig, no_charts: None, tmp_path: Path) -> None:
     asked: list[int] = []
 
