@@ -123,7 +123,7 @@ def _store(loaded: Loaded, run: Path, other: tuple[str, ...]) -> Store:
     requested = requested_config(run)
     if other:
         # Columns and sheets belong to the training text; the rest of the reading policy stays.
-        data = dataclasses.replace(requested.data, data=other, columns=(), sheet="", align="auto")
+        data = dataclasses.replace(requested.data, data=other, columns=(), sheet="", align="auto", vocab_languages=())
         data = dataclasses.replace(data, tokenizer=str(run / TOKENIZER), valid_fraction=1.0)
         store = prepared(data)
     else:

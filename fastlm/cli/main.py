@@ -14,7 +14,7 @@ from fastlm.errors import FastlmError
 
 COMMANDS = (
     *("train", "prepare", "tokenizer", "merge", "classify", "eval"),
-    *("fill", "generate", "translate", "predict", "export", "import_folder", "plot", "info"),
+    *("fill", "generate", "translate", "predict", "export", "import_folder", "plot", "record", "sweep", "info"),
 )
 
 

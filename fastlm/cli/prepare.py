@@ -12,6 +12,7 @@ from fastlm.models.config import ModelConfig
 FIELDS = (
     "data",
     "tokenizer",
+    "vocab_languages",
     "cache",
     "encoding",
     "on_bad_text",

@@ -17,6 +17,9 @@ class DataConfig:
     tokenizer: str = option(
         "byte", "byte or char (BPE trained on the data), or the path of a tokenizer.json", unit="KIND|PATH"
     )
+    vocab_languages: tuple[str, ...] = option(
+        (), "languages whose text the tokenizer is trained on; none: all", unit="LANG"
+    )
     cache: str = option(
         "", "where prepared stores are kept; default $FASTLM_CACHE or ~/.cache/fastlm", unit="DIR", harmless=True
     )

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlm import __version__
+from fastlm.config import nearest
 from fastlm.data import demo
 from fastlm.data.config import DataConfig
 from fastlm.data.folder import locked, replacing
@@ -195,7 +196,8 @@ def _build(
             )
         kept = parts.kept[spooled.rows]
         with phases.timed("training the tokenizer"):
-            training = Texts(spool, spooled.sizes, kept & (parts.split[spooled.rows] == TRAIN))
+            learnt_from = kept & (parts.split[spooled.rows] == TRAIN) & _in_languages(spooled, config.vocab_languages)
+            training = Texts(spool, spooled.sizes, learnt_from)
             tokenizer = _tokenizer(config, vocab_size, training, progress)
         with phases.bar("tokenizing", total=int(kept.sum())) as advance:
             lengths, top = _encode(tokenizer, Texts(spool, spooled.sizes, kept), folder / TOKENS, advance)
@@ -252,6 +254,17 @@ def _check_read(spooled: Spooled, report: ReadReport, files: list[dict[str, Any]
     changed = changed_since(files)
     if changed:
         raise DataError(f"{changed[0]}: changed while it was being read; prepare again when it is finished")
+
+
+def _in_languages(spooled: Spooled, languages: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which sentences are in one of the languages; in none given, all."""
+    names = spooled.language_names
+    for name in languages:
+        if name not in names:
+            raise ConfigError(
+                f"--vocab-languages: the text has no {name!r}{nearest(name, names)}; it has {', '.join(sorted(names))}"
+            )
+    return np.isin(spooled.languages, [names.index(name) for name in languages or names])
 
 
 def _tokenizer(config: DataConfig, vocab_size: int, texts: Texts, progress: bool) -> Tokenizer:

@@ -26,12 +26,15 @@ def recipe_of(config: DataConfig, vocab_size: int) -> dict[str, Any]:
         ConfigError: ``--tokenizer`` is neither a kind nor a readable file.
     """
     options = {name: getattr(config, name) for name in OPTIONS}
+    # Only where it is given: stores from before there was such an option stay what they are.
+    chosen = {"vocab_languages": sorted(config.vocab_languages)} if config.vocab_languages else {}
     return {
         "format": FORMAT,
         "data": [_absolute(entry) for entry in config.data],
         "tokenizer": _tokenizer_identity(config.tokenizer),
         "vocab_size": vocab_size,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+        **chosen,
     }
 
 
@@ -127,6 +130,12 @@ def check_options(store_recipe: dict[str, Any], config: DataConfig, path: Path) 
         ConfigError: an option that is neither its default nor what the store was prepared with.
     """
     asked, default = recipe_of(config, 0), recipe_of(DataConfig(), 0)
+    learnt_from = store_recipe.get("vocab_languages", [])
+    if asked.get("vocab_languages", learnt_from) != learnt_from:
+        raise ConfigError(
+            f"--vocab-languages: the tokenizer of the store {path} was trained on {' '.join(learnt_from) or 'all'}; "
+            "leave it out, or give the sources instead of the store"
+        )
     for field in (config.__dataclass_fields__[name] for name in (*OPTIONS, "tokenizer")):
         name = field.name
         if asked[name] not in (default[name], store_recipe[name]):

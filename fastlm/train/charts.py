@@ -1,16 +1,22 @@
-"""Loss, accuracy and bits per character of runs, as PNG: training beside validation, by step and by epoch."""
+"""Loss, accuracy and bits per character of runs, as PNG: training beside validation, by step and by epoch.
+
+`plot` draws run folders. `draw` takes lines of metrics from anywhere and has more to choose from: the learning rate,
+tokens and wall time as the x axis, a column for each language.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,6 +33,15 @@ CHARTS = {
     "accuracy": ("accuracy", "accuracy (share predicted right)"),
     "bits_per_character": ("bits_per_character", "bits per character"),
 }
+#: the same of what is no score
+RATES = {"lr": ("lr", "learning rate")}
+#: x axis -> (field, label, what the field is divided by)
+AXES = {
+    "step": ("step", "step", 1.0),
+    "epoch": ("epoch", "epoch", 1.0),
+    "tokens": ("tokens", "tokens read (millions)", 1e6),
+    "time": ("seconds", "wall time (minutes)", 60.0),
+}
 #: fonts with Hangul, in order of liking
 HANGUL_FONTS = (
     "Noto Sans CJK KR",
@@ -42,16 +57,18 @@ BASELINE: dict[str, Any] = {"color": "0.5", "linewidth": 1.0, "linestyle": ":"}
 STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1)))
 #: points up to which every one is marked, above which a running mean is drawn, and how many its window leaves
 MARK_BELOW, SMOOTH_ABOVE, SMOOTHED_POINTS = 40, 100, 60
+#: inches
+WIDTH, ROW_HEIGHT, MARGIN = 11.0, 3.4, 0.7
+NOTE_WIDTH = 130  # characters of a figure's note in a row
 
-Line = dict[str, Any]
+Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one line; ``y`` is NaN where a value is missing."""
+    """Points of one line; NaN where a value is missing. ``x`` has the points' place on each of ``AXES``."""
 
-    step: list[float]
-    epoch: list[float]
+    x: dict[str, list[float]]
     y: list[float]
 
 
@@ -63,6 +80,21 @@ class Chart:
     label: str
     curves: dict[tuple[str, str], dict[str, Curve]]
     baseline: float | None
+
+    @property
+    def languages(self) -> set[str]:
+        """Those that have a curve, ``""`` among them; empty where no run has the value."""
+        return {language for found in self.curves.values() for language in found}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: a split over an x axis, of all languages together, of one, or (None) of both overlaid."""
+
+    title: str
+    split: str
+    axis: str
+    language: str | None = None
 
 
 def plot(runs: Sequence[Path], out: Path) -> list[Path]:
@@ -83,22 +115,53 @@ def plot(runs: Sequence[Path], out: Path) -> list[Path]:
     for name, found in lines.items():
         if not found:
             raise CheckpointError(f"{name}: no metrics yet")
+    return draw(lines, out, baseline=unigram(runs[0]) if len(paths) == 1 else None)
+
+
+def draw(
+    lines: Mapping[str, Sequence[Line]],
+    out: Path,
+    *,
+    charts: Mapping[str, tuple[str, str]] = CHARTS,
+    axes: Sequence[str] = ("step", "epoch"),
+    splits: Sequence[str] = tuple(SPLITS),
+    languages: str = "overlaid",
+    baseline: float | None = None,
+    title: str = "",
+    note: str = "",
+    suffix: str = "",
+) -> list[Path]:
+    """Draws ``OUT/NAME+suffix.png`` for each of ``charts`` that a run has values for, and returns their paths.
+
+    Args:
+        lines: by the run's name, lines of metrics.
+        out: folder for the PNGs, made if need be.
+        charts: name -> (field of the lines, label).
+        axes: the rows, from ``AXES``; with ``languages="apart"`` the first is every row's.
+        splits: the columns, from ``SPLITS``; with ``languages="apart"`` the rows.
+        languages: ``overlaid`` (thin curves beside those of all languages), ``together`` (no curves of their own), or
+            ``apart`` (a column each; nothing is drawn of text in one language).
+        baseline: a loss to compare with, drawn across the loss chart.
+        title: of each figure; default the name of a single run.
+        note: small print under it.
+        suffix: of the files' names.
+
+    Raises:
+        OSError: ``out`` cannot be written.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    baseline = _unigram(runs[0]) if len(paths) == 1 else None
+    made = []
     with drawing():
-        charts = [
-            _draw(_chart(lines, field, label, baseline if field == "loss" else None), out / f"{stem}.png")
-            for stem, (field, label) in CHARTS.items()
-        ]
-    return [path for path in charts if path is not None]
+        for stem, (field, label) in charts.items():
+            chart = _chart(lines, field, label, baseline if field == "loss" else None)
+            grid = _grid(chart, axes, splits, languages)
+            if grid:
+                _draw(chart, grid, out / f"{stem}{suffix}.png", title, note)
+                made.append(out / f"{stem}{suffix}.png")
+    return made
 
 
-def _chart(runs: dict[str, list[Line]], field: str, label: str, baseline: float | None) -> Chart:
-    curves = {(run, split): _curves(lines, split, field) for run, lines in runs.items() for split in SPLITS}
-    return Chart(list(runs), label, curves, baseline)
-
-
-def _unigram(run: Path) -> float | None:
+def unigram(run: Path) -> float | None:
     """The validation targets' cross-entropy under the training text's unigram distribution, where the run noted it."""
     try:
         value = json.loads((run / CONFIG).read_bytes())["decided"]["text"]["unigram_loss"]["overall"]
@@ -132,14 +195,17 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *[name for name in HANGUL_FONTS if name in installed][:1]]
 
 
+def _chart(runs: Mapping[str, Sequence[Line]], field: str, label: str, baseline: float | None) -> Chart:
+    curves = {(run, split): _curves(lines, split, field) for run, lines in runs.items() for split in SPLITS}
+    return Chart(list(runs), label, curves, baseline)
+
+
 def _curve(lines: Sequence[Line], split: str, value: Callable[[Line], Any]) -> Curve:
     """One line of a chart; what is missing becomes NaN, which leaves a gap."""
     chosen = [line for line in lines if line["split"] == split]
-    numbers = [value(line) for line in chosen]
     return Curve(
-        step=[line["step"] for line in chosen],
-        epoch=[_number(line.get("epoch")) for line in chosen],
-        y=[_number(number) for number in numbers],
+        x={axis: [_number(line.get(field)) / unit for line in chosen] for axis, (field, _, unit) in AXES.items()},
+        y=[_number(value(line)) for line in chosen],
     )
 
 
@@ -160,43 +226,62 @@ def _curves(lines: Sequence[Line], split: str, field: str) -> dict[str, Curve]:
     return {name: curve for name, curve in found.items() if any(math.isfinite(y) for y in curve.y)}
 
 
-def _draw(chart: Chart, path: Path) -> Path | None:
-    """One PNG of four panels, or None where no run has the value."""
-    languages = {language for found in chart.curves.values() for language in found}
-    if not languages:
-        return None
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    axes = figure.subplots(2, 2, sharex="row", sharey=True)
-    looks = _Looks(chart.runs, sorted(languages - {""}))
-    for row, axis in enumerate(("step", "epoch")):
-        for column, split in enumerate(SPLITS):
-            _panel(axes[row][column], chart, looks, split, axis)
+def _grid(chart: Chart, axes: Sequence[str], splits: Sequence[str], languages: str) -> list[list[Panel]]:
+    """Rows of panels; none where there is nothing to draw."""
+    if not chart.languages or (languages == "together" and "" not in chart.languages):
+        return []
+    if languages == "apart":
+        names = sorted(chart.languages - {""})
+        rows = [[Panel(f"{name}, {SPLITS[split]}", split, axes[0], name) for name in names] for split in splits]
+        return rows if names else []
+    overall = None if languages == "overlaid" else ""
+    return [[Panel(SPLITS[split], split, axis, overall) for split in splits] for axis in axes]
+
+
+def _draw(chart: Chart, grid: list[list[Panel]], path: Path, title: str, note: str) -> None:
+    """One PNG."""
+    figure = Figure(figsize=(WIDTH, MARGIN + ROW_HEIGHT * len(grid)), layout="constrained")
+    axes = figure.subplots(len(grid), len(grid[0]), sharex="row", sharey=True, squeeze=False)
+    looks = _Looks(chart.runs, sorted(chart.languages - {""}))
+    for row, panels in enumerate(grid):
+        for column, panel in enumerate(panels):
+            _fill(axes[row][column], chart, looks, panel)
+            if row == 0 or panel.title != grid[0][column].title:
+                axes[row][column].set_title(_plain(panel.title), fontweight="bold")
         axes[row][0].set_ylabel(chart.label)
-    for column, title in enumerate(SPLITS.values()):
-        axes[0][column].set_title(title, fontweight="bold")
-    handles = looks.legend(languages)
-    if chart.baseline is not None:
+    shown = chart.languages if grid[0][0].language is None else {""}
+    handles = looks.legend(shown)
+    if chart.baseline is not None and _has_baseline(grid[0][0]):
         handles.append(Line2D([], [], label=f"unigram baseline {chart.baseline:.2f}", **BASELINE))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
-    if len(chart.runs) == 1:
-        figure.suptitle(_plain(chart.runs[0]))
+    title = title or (chart.runs[0] if len(chart.runs) == 1 else "")
+    small = "\n".join(textwrap.wrap(note, NOTE_WIDTH))
+    if title or small:
+        figure.suptitle(_plain("\n".join(part for part in (title, small) if part)), fontsize=9 if small else "large")
     figure.savefig(path, dpi=120)
-    return path
 
 
-def _panel(panel: Axes, chart: Chart, looks: _Looks, split: str, axis: str) -> None:
-    """The curves of one split over steps or epochs."""
+def _fill(axes: Axes, chart: Chart, looks: _Looks, panel: Panel) -> None:
+    """The curves of one split over one x axis."""
     for run in chart.runs:
-        for language, curve in chart.curves[run, split].items():
-            if split == "train" and language and len(chart.runs) > 1:
+        for language, curve in chart.curves[run, panel.split].items():
+            if panel.language is not None and language != panel.language:
+                continue
+            if panel.language is None and panel.split == "train" and language and len(chart.runs) > 1:
                 continue  # noisy curves of several runs and languages over each other tell nothing
-            _line(panel, getattr(curve, axis), curve.y, looks.of(run, language), raw=not language)
-    if chart.baseline is not None:
-        panel.axhline(chart.baseline, **BASELINE)
-    panel.set_xlabel(axis)
-    panel.grid(True, color="0.9", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+            look = looks.of(run, "" if panel.language else language)
+            _line(axes, curve.x[panel.axis], curve.y, look, raw=not language or bool(panel.language))
+    if chart.baseline is not None and _has_baseline(panel):
+        axes.axhline(chart.baseline, **BASELINE)
+    axes.set_xlabel(AXES[panel.axis][1])
+    axes.grid(True, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _has_baseline(panel: Panel) -> bool:
+    """The baseline is that of all languages."""
+    return not panel.language
 
 
 def _line(panel: Axes, x: list[float], y: list[float], look: dict[str, Any], *, raw: bool) -> None:
@@ -211,11 +296,13 @@ def _line(panel: Axes, x: list[float], y: list[float], look: dict[str, Any], *, 
 
 def _running_mean(y: list[float], window: int) -> list[float]:
     """The mean of the finite values in the last ``window``; NaN where there is none."""
-    means = []
-    for end in range(1, len(y) + 1):
-        finite = [value for value in y[max(0, end - window) : end] if math.isfinite(value)]
-        means.append(sum(finite) / len(finite) if finite else math.nan)
-    return means
+    values = np.array(y)
+    finite = np.isfinite(values)
+    # Sums up to each point: a window's are a difference, whatever its length.
+    totals, counts = (np.cumsum(part) for part in (np.where(finite, values, 0.0), finite))
+    before = [np.concatenate([np.zeros(window, part.dtype), part])[: len(y)] for part in (totals, counts)]
+    inside = counts - before[1]
+    return list(np.where(inside > 0, (totals - before[0]) / np.maximum(inside, 1), np.nan))
 
 
 class _Looks:

@@ -71,11 +71,21 @@ class TrainConfig:
     save_every: int = option(
         0, "steps between checkpoints; 0: at every evaluation", unit="STEPS", minimum=0, harmless=True
     )
+    patience: int = option(
+        0,
+        "end after this many evaluations without a lower validation loss; 0: never",
+        unit="EVALUATIONS",
+        minimum=0,
+        harmless=True,
+    )
     keep: int = option(2, "checkpoints kept besides the best one", unit="N", minimum=1, harmless=True)
     resume: str = option(
         "", "auto (newest valid checkpoint of --run), or a checkpoint folder", unit="auto|PATH", harmless=True
     )
     tensorboard: bool = option(False, "copy metrics to TensorBoard files in the run folder", harmless=True)
+    mlflow: bool = option(
+        False, "copy metrics to MLflow: to $MLFLOW_TRACKING_URI, else to a file in the run folder", harmless=True
+    )
 
 
 @dataclass(frozen=True)

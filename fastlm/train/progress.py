@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastlm.batch import Step
 from fastlm.train.metrics import Interval
 from fastlm.train.step import StepResult
+
+
+@dataclass
+class Patience:
+    """Evaluations without an improvement.
+
+    Attributes:
+        lowest_loss: of all evaluations, whether a checkpoint was saved for it or not; None before one.
+        stale: evaluations since that one.
+    """
+
+    lowest_loss: float | None = None
+    stale: int = 0
+
+    def note(self, loss: float | None) -> None:
+        """The validation loss of the next evaluation; one that is not finite (None in a file) is no improvement."""
+        if loss is not None and math.isfinite(loss) and (self.lowest_loss is None or loss < self.lowest_loss):
+            self.lowest_loss, self.stale = loss, 0
+        else:
+            self.stale += 1
 
 
 @dataclass
@@ -25,6 +46,7 @@ class Progress:
         evaluated: the step of the last evaluation.
         doubted: the step since which every evaluation gave a loss that is not finite; 0 when the last one's was.
         best_step, best_loss: the lowest validation loss that a checkpoint was saved for; 0 and None before one.
+        patience: what the evaluations say of going on.
     """
 
     interval: Interval
@@ -40,6 +62,7 @@ class Progress:
     doubted: int = 0
     best_step: int = 0
     best_loss: float | None = None
+    patience: Patience = field(default_factory=Patience)
 
     def add(self, step: Step, epoch: float, result: StepResult, seconds: float) -> None:
         """One finished step that took so many seconds."""
@@ -57,9 +80,10 @@ class Progress:
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; exact."""
-        return {**vars(self), "interval": self.interval.as_json()}
+        return {**vars(self), "interval": self.interval.as_json(), "patience": vars(self.patience)}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Progress:
-        """The inverse of :meth:`as_json`."""
-        return cls(**{**plain, "interval": Interval.from_json(plain["interval"])})
+        """The inverse of :meth:`as_json`; a run of before there was patience begins it anew."""
+        patience = Patience(**plain.get("patience", {}))
+        return cls(**{**plain, "interval": Interval.from_json(plain["interval"]), "patience": patience})

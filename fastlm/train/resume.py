@@ -18,6 +18,7 @@ READING = frozenset(
     for name in (
         "data",
         "tokenizer",
+        "vocab_languages",
         "encoding",
         "on_bad_text",
         "on_bad_row",

@@ -72,8 +72,7 @@ def prepare(requested: RunConfig, world: World, shown: Display, stack: contextli
         FastlmError: anything that a user can mend.
     """
     config, length_note = plan.with_default_length(requested)
-    if config.train.tensorboard:
-        tracker.check_available()
+    tracker.check_available(config.train)
     _check_kind(config)
     machine = plan.machine(config.train, world)
     # The folder before the text: a run that may not start says so at once.

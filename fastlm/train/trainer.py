@@ -10,7 +10,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rich.console import Console
 from fastlm.batch import Batch, Step
 from fastlm.config import as_dict
 from fastlm.errors import CheckpointError
-from fastlm.train import checkpoint, display, distributed, nonfinite, optim, setup
+from fastlm.train import checkpoint, display, distributed, nonfinite, optim, setup, tracker
 from fastlm.train.allocator import keep_freed_memory
 from fastlm.train.charts import plot
 from fastlm.train.config import RunConfig
@@ -31,12 +31,14 @@ from fastlm.train.schedule import learning_rate
 from fastlm.train.setup import Ready
 from fastlm.train.signals import SAVE, STOPS, Interrupted, SignalWatch
 from fastlm.train.step import StepResult
-from fastlm.train.tracker import TensorBoard, Tracker
 
 #: failed saves in a row after which a run stops
 SAVE_ATTEMPTS = 3
 #: what a line says of each language and domain
 PER_GROUP = ("loss", "accuracy", "bits_per_character", "targets")
+
+#: called after each evaluation with its step and scores; True ends the run there, saved
+Watch = Callable[[int, Scores], bool]
 
 
 class SaveFailed(CheckpointError):
@@ -45,12 +47,16 @@ class SaveFailed(CheckpointError):
     exit_code = 4
 
 
-def train(config: RunConfig, *, console: Console | None = None) -> Path:
+def train(
+    config: RunConfig, *, console: Console | None = None, watch: Watch | None = None, charts: bool = True
+) -> Path:
     """Trains a model as ``config`` says and returns the run folder.
 
     Args:
         config: everything that decides the run; ``train.resume`` goes on with an earlier one.
         console: where progress is shown; default standard output.
+        watch: asked after each evaluation whether the run is to end there; with several ranks, it must answer alike.
+        charts: whether they are drawn at the end.
 
     Raises:
         FastlmError: anything that a user can mend, in one line; ``exit_code`` is what a command should exit with
@@ -63,26 +69,35 @@ def train(config: RunConfig, *, console: Console | None = None) -> Path:
     with signals.noting(SAVE), contextlib.ExitStack() as stack:
         ready = setup.prepare(config, world, shown, stack)
         with signals.noting(*STOPS), shown.running():
-            trainer = Trainer(ready, shown, signals, stack)
+            trainer = Trainer(ready, shown, signals, stack, watch)
             trainer.run()
         if world.main:
-            trainer.conclude()
+            trainer.conclude(charts=charts)
     return ready.run.path
 
 
 class Trainer:
     """Steps, measures, saves. Every rank runs one; rank 0 alone writes and prints."""
 
-    def __init__(self, ready: Ready, shown: Display, signals: SignalWatch, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        ready: Ready,
+        shown: Display,
+        signals: SignalWatch,
+        stack: contextlib.ExitStack,
+        watch: Watch | None = None,
+    ) -> None:
         self.ready, self.shown, self.signals = ready, shown, signals
         self.config, self.world, self.rhythm = ready.config.train, ready.world, ready.rhythm
         self.progress = ready.progress
         self.metrics = MetricsWriter(ready.run.metrics)
-        self.tracker = Tracker()
-        if self.config.tensorboard and self.world.main:
-            self.tracker = TensorBoard(ready.run.path / "tensorboard", self.progress.step, shown.warn)
+        self.tracker = tracker.Tracker()
+        if self.world.main:
+            self.tracker = tracker.of(ready.config, ready.run.path, self.progress.step, shown.warn)
             stack.callback(self.tracker.close)
         self.scores: Scores | None = None  # of the last evaluation
+        self.watch = watch
+        self.ended_by_watch = False
         self.dirty = False  # something happened that no checkpoint holds
         self.failed_saves = 0
         self.shown_line: dict[str, Any] = {}
@@ -105,7 +120,8 @@ class Trainer:
         if progress.doubted:
             self._warn_of_doubt()
         # A run that was stopped between a step and its evaluation makes up for it.
-        self._after(final=bool(done), resumed=True)
+        # One that ran out of patience has nothing left to do, and its unfinished interval goes on if it ever does.
+        self._after(final=bool(done) and not self._out_of_patience(), resumed=True)
         if done:
             return
         steps = self.ready.loader.steps(progress.step)  # closed with the loader
@@ -124,7 +140,17 @@ class Trainer:
                 return
 
     def _finished(self) -> bool:
+        return self._at_last_step() or self._ended_early()
+
+    def _at_last_step(self) -> bool:
         return bool(self.rhythm.total_steps) and self.progress.step >= self.rhythm.total_steps
+
+    def _ended_early(self) -> bool:
+        """Whether the evaluations say that the run is to end before its last step."""
+        return self._out_of_patience() or self.ended_by_watch
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.progress.patience.stale
 
     def _time_up(self, seconds: float) -> bool:
         """Whether a run of so many seconds has none left but for its last evaluation and save."""
@@ -134,8 +160,10 @@ class Trainer:
     def _done_before(self) -> str:
         """The limit that the run had reached when it was saved, in words; empty when it has steps left."""
         progress = self.progress
-        if progress.step and self._finished():
+        if progress.step and self._at_last_step():
             return f"step {progress.step:,} of {self.rhythm.total_steps:,}"
+        if self._out_of_patience():
+            return f"step {progress.step:,}, where --patience {self.config.patience} is used up"
         # By the saved times, not this rank's clock: every rank must decide the same.
         if self._time_up(progress.seconds):
             return f"step {progress.step:,}, where --max-minutes {self.config.max_minutes:g} is used up"
@@ -169,6 +197,7 @@ class Trainer:
         evaluation_due = step > progress.evaluated and (final or rhythm.due(rhythm.eval_every, step))
         if evaluation_due and not stop:
             stop = self._evaluate()
+            final = final or self._ended_early()
         if self.dirty and (final or save or stop or rhythm.due(rhythm.save_every, step)):
             self._save(last=final or stop > 0)
         if evaluation_due:
@@ -246,6 +275,8 @@ class Trainer:
             | {kind: {name: s.fields(*PER_GROUP) for name, s in found.items()} for kind, found in groups.items()}
         )
         self.shown.evaluated(progress.step, scores, self._improved())
+        progress.patience.note(scores.overall.loss)
+        self.ended_by_watch = self.watch is not None and self.watch(progress.step, scores)
         if math.isfinite(scores.overall.loss) or not scores.overall.targets:  # without targets there is no loss
             progress.doubted = 0
         else:
@@ -359,13 +390,13 @@ class Trainer:
                 left = min(left, limit) if math.isfinite(left) else limit
         self.shown.progress(self.progress.step, self.rhythm.total_steps, self.shown_line, left)
 
-    def conclude(self) -> None:
-        """Charts, and the closing lines; the folder is the last."""
+    def conclude(self, *, charts: bool) -> None:
+        """Charts, where they are wanted, and the closing lines; the folder is the last."""
         run, progress = self.ready.run, self.progress
+        drawn = []
         try:
-            charts = plot([run.path], run.charts)
+            drawn = plot([run.path], run.charts) if charts else []
         except OSError as error:
-            charts = []
             self.shown.warn(f"no charts: {error}")
         best = (
             f"; best validation loss {progress.best_loss:.4f} at step {progress.best_step:,}"
@@ -375,11 +406,17 @@ class Trainer:
         skipped = f"; {progress.skipped:,} steps skipped" if progress.skipped else ""
         self.shown.say(
             f"finished step {progress.step:,} (epoch {progress.epoch:.2f}, {progress.tokens:,} tokens, "
-            f"{progress.seconds / 60:.1f} minutes){best}{skipped}"
+            f"{progress.seconds / 60:.1f} minutes){self._early_note()}{best}{skipped}"
         )
-        for chart in charts:
+        for chart in drawn:
             self.shown.say(f"chart    {chart}")
         self.shown.say(f"run      {run.path}")
+
+    def _early_note(self) -> str:
+        if self._at_last_step() or not self._ended_early():
+            return ""
+        stale = f": {self.progress.patience.stale} evaluations without a lower loss" if self._out_of_patience() else ""
+        return f"; ended early{stale}"
 
 
 class _Cut(Exception):

@@ -126,6 +126,25 @@ def test_the_tokenizer_sees_the_training_part_only(config: DataConfig) -> None:
     assert again.digest == store.tokenizer.digest
 
 
+def test_a_vocabulary_of_one_language(config: DataConfig) -> None:
+    """The same sentences and split; only the tokenizer has not seen the other language."""
+    both = prepared(config, progress=False)
+    english = prepared(replace(config, vocab_languages=("en",)), progress=False)
+    assert english.path != both.path
+    assert np.array_equal(english.keys, both.keys) and np.array_equal(english.split, both.split)
+    training = english.select("train", DataConfig(languages=("en",)))
+    texts = [english.tokenizer.decode(english.sentence(i).tolist()) for i in training]
+    assert all(text.isascii() for text in texts)
+    assert Tokenizer.train(texts, kind="byte", vocab_size=30_000).digest == english.tokenizer.digest
+    store = replace(config, data=(str(english.path),))
+    assert prepared(replace(store, vocab_languages=("en",)), progress=False).digest == english.digest
+    assert prepared(store, progress=False).digest == english.digest
+    with pytest.raises(ConfigError, match=r"--vocab-languages: the tokenizer of the store .* was trained on en"):
+        prepared(replace(store, vocab_languages=("ko",)), progress=False)
+    with pytest.raises(ConfigError, match=r"--vocab-languages: the text has no 'eng' \(did you mean en\?\); it has en"):
+        prepared(replace(config, vocab_languages=("eng",)), progress=False)
+
+
 def test_vocabulary_sizes(config: DataConfig, tmp_path: Path) -> None:
     store = prepared(config, 300, progress=False)
     assert store.tokenizer.vocab_size == 300
