@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
 
 from fastlm.data.config import DataConfig
@@ -15,9 +15,6 @@ from fastlm.record.recipe import Recipe
 from fastlm.record.scale import Scale, scaled, share_factor
 from fastlm.train.config import RunConfig
 
-#: builds or finds the store of some text with a vocabulary of so many entries
-Preparer = Callable[[DataConfig, int], Store]
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -27,14 +24,13 @@ class Planned:
     stores: dict[str, Store]
 
 
-def planned(recipe: Recipe, scale: Scale, reading: DataConfig, prepare: Preparer = prepared) -> Planned:
+def planned(recipe: Recipe, scale: Scale, reading: DataConfig) -> Planned:
     """Every run of a case, with one store for all runs that have the same vocabulary.
 
     Args:
         recipe: of the case.
         scale: of its sizes.
         reading: where the text is and how it is read; the rest of it is the recipe's.
-        prepare: gives a store.
 
     Raises:
         ConfigError: a run without epochs, or a language or domain that the text does not have.
@@ -50,7 +46,7 @@ def planned(recipe: Recipe, scale: Scale, reading: DataConfig, prepare: Preparer
         key = (kind, sized.model.vocab_size, languages)
         if key not in made:
             text = dataclasses.replace(reading, tokenizer=kind, vocab_languages=languages)
-            made[key] = prepare(text, sized.model.vocab_size)
+            made[key] = prepared(text, sized.model.vocab_size, progress=sys.stderr.isatty())
         stores[name] = made[key]
         runs[name] = _on_store(sized, made[key], recipe.name)
     factor = share_factor([_visits(runs[name], stores[name]) for name in runs], scale)

@@ -329,7 +329,8 @@ class _Looks:
     def legend(self, languages: set[str]) -> list[Line2D]:
         names = [name for name in ("", *self._languages) if name in languages]
         if len(self._runs) == 1:
-            return [Line2D([], [], label=_plain(name or "all"), **self.of(self._runs[0], name)) for name in names]
+            whole = "all" if len(names) > 1 else self._runs[0]
+            return [Line2D([], [], label=_plain(name or whole), **self.of(self._runs[0], name)) for name in names]
         handles = [Line2D([], [], label=_plain(run), **self.of(run, "")) for run in self._runs]
         if len(names) > 1:
             looks = {name: {**self.of(self._runs[0], name), "color": "0.4"} for name in names if name}

@@ -74,3 +74,54 @@ def test_without_metrics(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no metrics yet"):
         charts.plot([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def lines_of(length: int, languages: tuple[str, ...] = ("ko", "en")) -> list[dict[str, Any]]:
+    return [
+        {
+            **{"split": split, "step": i, "epoch": i / 10, "tokens": 600 * i, "seconds": 2.0 * i, "lr": 1e-3 / i},
+            **{"loss": 8 - i / 50, "languages": {name: {"loss": 7 - i / 50} for name in languages}},
+        }
+        for i in range(1, length + 1)
+        for split in ("train", "valid")
+    ]
+
+
+def test_points_lie_on_every_axis() -> None:
+    curve = charts._curves(lines_of(3), "valid", "loss")[""]
+    assert curve.x == {
+        "step": [1, 2, 3],
+        "epoch": [0.1, 0.2, 0.3],
+        "tokens": pytest.approx([600e-6, 1200e-6, 1800e-6]),
+        "time": pytest.approx([2 / 60, 4 / 60, 6 / 60]),
+    }
+
+
+def test_a_row_for_each_axis_and_a_column_for_each_split_or_language() -> None:
+    chart = charts._chart({"a": lines_of(3), "b": lines_of(5)}, "loss", "loss", None)
+    grid = charts._grid(chart, ["tokens", "time"], ["train", "valid"], "together")
+    assert [[(p.axis, p.split, p.language) for p in row] for row in grid] == [
+        [("tokens", "train", ""), ("tokens", "valid", "")],
+        [("time", "train", ""), ("time", "valid", "")],
+    ]
+    grid = charts._grid(chart, ["epoch", "time"], ["train", "valid"], "apart")
+    assert [[(p.title, p.axis, p.split, p.language) for p in row] for row in grid] == [
+        [("en, training", "epoch", "train", "en"), ("ko, training", "epoch", "train", "ko")],
+        [("en, validation", "epoch", "valid", "en"), ("ko, validation", "epoch", "valid", "ko")],
+    ]
+
+
+def test_what_there_is_nothing_of_is_not_drawn(tmp_path: Path) -> None:
+    one = {"a": lines_of(3, ("ko",))}
+    assert charts.draw(one, tmp_path, languages="apart") == []
+    assert charts.draw(one, tmp_path, charts={"x": ("nothing", "x")}) == []
+    only = {"a": [{**line, "loss": None} for line in lines_of(3)]}
+    assert charts.draw(only, tmp_path, languages="together") == []
+
+
+def test_a_note_the_rate_and_a_suffix(tmp_path: Path) -> None:
+    runs = {"a": lines_of(150), "b": lines_of(5)}
+    options: dict[str, Any] = {"title": "case $1", "note": "scaled " * 40, "suffix": "-x", "baseline": 6.5}
+    made = charts.draw(runs, tmp_path, charts=charts.CHARTS | charts.RATES, axes=list(charts.AXES), **options)
+    assert [path.name for path in made] == ["loss-x.png", "lr-x.png"]
+    assert all(map(is_png, made))

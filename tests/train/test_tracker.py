@@ -1,4 +1,4 @@
-"""Copies for TensorBoard and MLflow: the right curves, each once, and a failure that stops nothing (faults.md, row 62)."""
+"""Copies for TensorBoard and MLflow: the right curves, each once; a failure stops nothing (faults.md, row 62)."""
 
 from __future__ import annotations
 
