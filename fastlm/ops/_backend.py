@@ -308,12 +308,15 @@ class OpFunction(torch.autograd.Function):
 
     @classmethod
     def call(cls, *args: Any) -> Any:
-        """``apply``, but in a traced graph without a gradient to come the forward alone.
+        """``apply`` where there is a gradient to come, else the forward alone.
 
-        There Dynamo hands ``forward`` a context, as if the class had no ``setup_context`` (torch 2.13).
+        ``apply`` binds its arguments anew at every call, which takes longer than a small op; and in a traced graph
+        Dynamo would hand ``forward`` a context, as if the class had no ``setup_context`` (torch 2.13). Under
+        torch.func's transforms it is ``apply`` that knows what to do.
         """
         wanted = torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
-        if wanted or not torch.compiler.is_compiling():
+        transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+        if wanted or transformed:
             return cls.apply(*args)
         return cls.forward(*args)
 
