@@ -197,3 +197,23 @@ def test_places_on_an_axis() -> None:
 def test_pruning_has_defaults(search: Path) -> None:
     search.write_text(SEARCH.split("[pruning]")[0], encoding="utf-8")
     assert recipe.read(search).pruning == Pruning("median", 5, 0)
+
+
+def test_a_trial_that_ends_while_another_process_looks_is_not_taken_up(
+    search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process told the end and let go of the lock between the other's two looks."""
+    from fastlm.data.config import DataConfig
+    from fastlm.record.sweep import study
+    from fastlm.record.sweep.folder import SweepFolder
+
+    folder, wanted = SweepFolder(tmp_path / "out"), recipe.read(search)
+    folder.settle(wanted, SEARCH, DataConfig())
+    study.create(folder)
+    with study.claimed(folder, wanted) as first:
+        assert first.number == 0
+    stale = study._study(folder, wanted, 0).get_trials()  # the first is still said to run
+    study._study(folder, wanted, 0).tell(0, 1.0)
+    monkeypatch.setattr(optuna.Study, "get_trials", lambda self, *args, **options: stale)
+    with study.claimed(folder, wanted) as second:
+        assert second.number == 1

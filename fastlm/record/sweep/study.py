@@ -82,7 +82,7 @@ def claimed(folder: SweepFolder, search: Search) -> Iterator[Any]:
         study = _study(folder, search, 0)
         known = study.get_trials(deepcopy=False)
         for old in known:
-            if not old.state.is_finished() and (handle := folder.hold(old.number)) is not None:
+            if not old.state.is_finished() and (handle := _held_unfinished(folder, study, old)) is not None:
                 import optuna
 
                 found = optuna.Trial(_study(folder, search, old.number), old._trial_id)
@@ -95,6 +95,15 @@ def claimed(folder: SweepFolder, search: Search) -> Iterator[Any]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _held_unfinished(folder: SweepFolder, study: Any, trial: Any) -> int | None:
+    """The lock of a trial that has lost its process; None where one has it, or had it and ended the trial meanwhile."""
+    handle = folder.hold(trial.number)
+    if handle is not None and study._storage.get_trial(trial._trial_id).state.is_finished():
+        os.close(handle)
+        return None
+    return handle
 
 
 def work(path: Path, threads: int) -> None:
