@@ -131,20 +131,30 @@ class _Products:
 
 
 def hugging_face_step(
-    size: Size, kind: str, batches: list[Batch], dtype: torch.dtype, *, pad_to: int = 0, compiled: bool = False
+    size: Size,
+    kind: str,
+    batches: list[Batch],
+    dtype: torch.dtype,
+    *,
+    pad_to: int = 0,
+    compiled: bool = False,
+    device: str = "cpu",
 ) -> Step:
     """BertForMaskedLM or GPT2LMHeadModel (SDPA), padded to the longest sentence of each batch or to ``pad_to``."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    model = (_bert if kind == "encoder" else _gpt2)(transformers, size)
+    model = (_bert if kind == "encoder" else _gpt2)(transformers, size).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     parameters = list(model.parameters())
     forward = torch.compile(model, dynamic=True) if compiled else model
-    inputs = [_padded(batch, kind, max(pad_to, batch.max_seqlen)) for batch in batches]
+    inputs = [
+        {name: x.to(device) for name, x in _padded(batch, kind, max(pad_to, batch.max_seqlen)).items()}
+        for batch in batches
+    ]
 
     def step() -> Tensor:
         for arguments in inputs:
             optimizer.zero_grad(set_to_none=True)
-            with precision(dtype):
+            with precision(dtype, device):
                 loss = forward(**arguments).loss
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, CLIP)

@@ -117,13 +117,15 @@ struct AttentionForward {
   int64_t lse_stride;
 };
 
-// grad_q, grad_k and grad_v are contiguous; rows of no sequence are not written.
+// grad_q, grad_k and grad_v are contiguous; rows of no sequence are not written. A GPU's kernels hand each other two
+// numbers a query in `numbers` (heads, rows_q, 2).
 struct AttentionBackward {
   AttentionShape shape;
   AttentionInput grad_out, out;
   const float* lse;
   int64_t lse_stride;
   void *grad_q, *grad_k, *grad_v;
+  float* numbers;
 };
 
 // With a branch: x = residual + dropout(branch), y = norm(x). Without: x = residual, y = dropout(norm(x)).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import steps
 from fastlm import ops
+from fastlm.batch import Batch
 from fastlm.ops import _backend
 
 Function = Callable[..., Tensor]
@@ -136,10 +139,11 @@ def linear_cross_entropy(rows: Tensor, targets: Tensor) -> dict[str, Callable[[]
         return F.cross_entropy(F.linear(h[rows], w), wanted)
 
     def ours(h: Tensor, w: Tensor, backend: str | None = None) -> Tensor:
-        return ops.linear_cross_entropy(h, w, targets, backend=backend).loss
+        return ops.linear_cross_entropy(h[rows], w, wanted, backend=backend).loss
 
     return {
         "Triton": lambda: triton("linear_cross_entropy", ours, targets.device.type),
+        "rows not given": lambda: lambda h, w: ops.linear_cross_entropy(h, w, targets).loss,
         "torch": lambda: gathered,
         "compiled": lambda: compiled(lambda h, w: F.cross_entropy(F.linear(h[rows], w).float(), wanted)),
         "F.linear_cross_entropy": lambda: _torch_linear_cross_entropy(rows, wanted),
@@ -174,3 +178,16 @@ def layer_norm(
         "torch": lambda: plain,
         "compiled": lambda: torch.compile(plain, dynamic=False, fullgraph=True),
     }
+
+
+# ---- a training step -----------------------------------------------------------------------------------------------
+def step(size: steps.Size, kind: str, batch: Batch, device: str) -> dict[str, Callable[[], Callable[[], Tensor]]]:
+    """Hugging Face's model of the same sizes on the same batch, padded to its longest sentence."""
+
+    def make(compiled: bool) -> Callable[[], Tensor]:
+        if importlib.util.find_spec("transformers") is None:
+            raise ImportError("transformers is not installed")
+        return steps.hugging_face_step(size, kind, [batch], torch.bfloat16, compiled=compiled, device=device)
+
+    name = {"encoder": "BERT", "decoder": "GPT-2"}[kind]
+    return {f"{name} padded": lambda: make(False), f"{name} padded, compiled": lambda: make(True)}

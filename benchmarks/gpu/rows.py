@@ -118,7 +118,7 @@ DIRECTIONS = {"forward": forward_of, "backward": backward_of}
 def sentence_lengths(tokens: int) -> list[int]:
     """Of sentences of 25 tokens on average, shuffled; the last is cut so that they have so many together."""
     shape = table_lengths(max(2, round(tokens / MEAN)))
-    scaled = torch.tensor(shape * (MEAN / shape.mean())).round().long().clamp(min=1)
+    scaled = torch.tensor(shape * (MEAN / shape.mean())).round().long().clamp(1, steps.LONGEST)
     order = torch.randperm(len(scaled), generator=torch.Generator().manual_seed(SEED))
     ends = scaled[order].cumsum(0).clamp(max=tokens).tolist()
     lengths = [b - a for a, b in itertools.pairwise([0, *ends])]
@@ -325,7 +325,11 @@ def cross_entropy(bench: Bench) -> None:
 
 
 def linear_cross_entropy(bench: Bench) -> None:
-    """Head and loss of the masked rows among all, forward and backward: three products."""
+    """Head and loss of the masked rows among all, forward and backward: three products.
+
+    The rows are gathered first, as the models and every peer here do; "rows not given" leaves them to the op, which on
+    a GPU multiplies all, since their number is not known to the host.
+    """
     sizes = bench.sizes
     hidden = torch.randn(sizes.rows, sizes.width, device=bench.device).to(torch.bfloat16)
     weight = (torch.randn(sizes.classes, sizes.width, device=bench.device) / sizes.width**0.5).to(torch.bfloat16)
@@ -335,12 +339,14 @@ def linear_cross_entropy(bench: Bench) -> None:
     product = 2.0 * sizes.masked * sizes.width * sizes.classes
     needs = {"bytes": 4.0 * weight.numel() + 4.0 * sizes.masked * sizes.width, "flops": 3 * product}
 
+    wanted = targets[rows]
+
     def ours(h: Tensor, w: Tensor) -> Tensor:
-        return ops.linear_cross_entropy(h, w, targets).loss
+        return ops.linear_cross_entropy(h[rows], w, wanted).loss
 
     def gathered(h: Tensor, w: Tensor) -> Tensor:
         return F.cross_entropy(
-            F.linear(h[rows], w).float() if h.dtype != torch.float64 else F.linear(h[rows], w), targets[rows]
+            F.linear(h[rows], w).float() if h.dtype != torch.float64 else F.linear(h[rows], w), wanted
         )
 
     work = "masked linear cross-entropy, forward and backward"
@@ -391,25 +397,37 @@ def _of_pair(direction: str, function: Callable[..., tuple[Tensor, ...]], inputs
 
 # ---- a training step -----------------------------------------------------------------------------------------------
 def step(bench: Bench) -> None:
-    """The whole step of both models. Its floor: six flops a token and parameter, the head's at the targets alone."""
-    size, tokens = bench.sizes.model, bench.sizes.tokens
+    """The whole step of both models, at many tokens; then at one batch of sentences, beside Hugging Face's models.
+
+    Its floor: six flops a token and parameter, the head's at the targets alone.
+    """
+    sizes = bench.sizes
     for compiled, kind in itertools.product((False, True), ("encoder", "decoder")):
-        batch = steps.make_batch(sentence_lengths(tokens), kind, size.vocab_size)
-        weights = size.layers * (4 * size.d_model**2 + 2 * size.d_model * size.ff)
-        head = len(batch.targets) * size.d_model * size.vocab_size
-        needs = {"bytes": 0.0, "flops": 6.0 * (weights * len(batch.tokens) + head)}
-        provider = "fastlm compiled" if compiled else "fastlm"
-        work = f"{kind} step, {tokens:,} tokens"
+        _step(bench, kind, f"{kind} step, {sizes.tokens:,} tokens", sentence_lengths(sizes.tokens), compiled)
+    lengths = sentence_lengths(round(sizes.batch * MEAN))
+    for kind in ("encoder", "decoder"):
+        work = f"one batch, {kind} step, {sum(lengths):,} tokens"
+        _step(bench, kind, work, lengths, compiled=False)
+        batch = steps.make_batch(lengths, kind, sizes.model.vocab_size)
+        for provider, make in peers.step(sizes.model, kind, batch, bench.device).items():
+            bench.peer(work, provider, make)
 
-        def measured(kind: str = kind, compiled: bool = compiled, needs: Any = needs, batch: Any = batch) -> Any:
-            run = steps.fastlm_step(
-                size, kind, [batch.to(torch.device(bench.device))], torch.bfloat16, bench.device, compiled
-            )
-            assert run().isfinite()
-            seconds = bench.clock(lambda: run())
-            return {**needs, **seconds, "tokens_per_second": len(batch.tokens) / seconds["seconds"]}
 
-        bench.records.attempt(f"{work}: {provider}", measured, work=work, provider=provider)
+def _step(bench: Bench, kind: str, work: str, lengths: list[int], compiled: bool) -> None:
+    size, batch = bench.sizes.model, steps.make_batch(lengths, kind, bench.sizes.model.vocab_size)
+    weights = size.layers * (4 * size.d_model**2 + 2 * size.d_model * size.ff)
+    head = len(batch.targets) * size.d_model * size.vocab_size
+    needs = {"bytes": 0.0, "flops": 6.0 * (weights * len(batch.tokens) + head)}
+    provider = "fastlm compiled" if compiled else "fastlm"
+
+    def measured() -> dict[str, Any]:
+        on_device = batch.to(torch.device(bench.device))
+        run = steps.fastlm_step(size, kind, [on_device], torch.bfloat16, bench.device, compiled)
+        assert run().isfinite()
+        seconds = bench.clock(run)
+        return {**needs, **seconds, "tokens_per_second": len(batch.tokens) / seconds["seconds"]}
+
+    bench.records.attempt(f"{work}: {provider}", measured, work=work, provider=provider)
 
 
 # ---- what this card can do -----------------------------------------------------------------------------------------

@@ -9,12 +9,14 @@
 namespace fastlm {
 namespace {
 
-// The tensor itself where every row of every head begins at a multiple of 16 bytes, else a copy.
+// The tensor itself where every row of every head begins at a multiple of 16 bytes, and not too far from the next, else
+// a copy.
 Tensor aligned(const Tensor& given) {
   const auto multiple = [](int64_t bytes) { return bytes % 16 == 0; };
   const Tensor tensor = rows_contiguous(given);
   const auto size = static_cast<int64_t>(tensor.element_size());
-  const bool fits = multiple(reinterpret_cast<intptr_t>(tensor.const_data_ptr())) &&
+  constexpr int64_t kFar = int64_t{1} << 31;
+  const bool fits = tensor.stride(0) < kFar && multiple(reinterpret_cast<intptr_t>(tensor.const_data_ptr())) &&
                     multiple(tensor.stride(0) * size) && multiple(tensor.stride(1) * size);
   return fits ? tensor : torch::stable::clone(tensor);
 }
@@ -68,9 +70,12 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
                                                       double scale, double dropout_p, const Tensor& dropout_seed) {
   const AttentionOptions options{cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
                                  causal,       scale,        dropout_p,    dropout_seed};
-  const AttentionBackwardCall call(grad_out, q, k, v, out, lse, options, aligned);
+  AttentionBackwardCall call(grad_out, q, k, v, out, lse, options, aligned);
   check_rows(call.params.shape);
   if (call.grad_q.numel() == 0 && call.grad_k.numel() == 0) return {call.grad_q, call.grad_k, call.grad_v};
+  const Tensor numbers = torch::stable::new_empty(
+      call.q, {std::initializer_list<int64_t>{call.q.size(1), call.q.size(0), 2}}, torch::headeronly::ScalarType::Float);
+  call.params.numbers = static_cast<float*>(numbers.mutable_data_ptr());
   Device device(call.q);
   device.reads("dropout_seed", dropout_seed);
   device.reads("cu_seqlens_q", cu_seqlens_q);
@@ -78,6 +83,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
   device.reads("q", call.q);
   device.reads("k", call.k);
   device.reads("v", call.v);
+  device.writes("numbers", numbers);
   device.reads("grad_out", call.grad_out);
   device.reads("out", call.out);
   device.reads("lse", call.lse);

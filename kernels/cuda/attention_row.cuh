@@ -35,7 +35,7 @@ FASTLM_DEVICE Spread<kWidth> load_row(const HeadRows<T>& rows, int row) {
   FASTLM_UNROLL
   for (int i = 0; i < kWidth / 32; ++i) {
     const int column = lane_index() + 32 * i;
-    if (column < rows.head_dim) spread.values[i] = to_float(load(rows.memory + (row * rows.row_stride + column)));
+    if (column < rows.head_dim) spread.values[i] = to_float(load(rows.at(row, column)));
   }
   return spread;
 }
@@ -50,7 +50,7 @@ FASTLM_DEVICE void put_row(const Spread<kWidth>& spread, const AnyTile& tile, in
 template <bool kDropout>
 FASTLM_DEVICE float keep_factor(const AttentionShape& shape, int head, int query, int position) {
   if constexpr (!kDropout) return 1.0f;
-  const bool kept = kept_key(seed_of(shape.dropout), shape.dropout.threshold, head, query, position);
+  const bool kept = kept_keys(shape.dropout, head, query, position) & 1u;
   return kept ? shape.dropout.keep_scale : 0.0f;
 }
 
@@ -81,13 +81,13 @@ struct ScoreGradient {
   float score;                // without `scale`
 };
 
-// Of a query and a key that it sees, from their rows and those of grad_out and v.
+// Of a query and a key that it sees, from their rows and those of grad_out and v. lse is in units of power<T>.
 template <class T, bool kDropout, int kWidth>
 FASTLM_DEVICE ScoreGradient score_gradient(const AttentionShape& shape, int head, int query, int position,
                                            bool only_key, float lse, float delta, const Spread<kWidth>& q,
                                            const Spread<kWidth>& k, const Spread<kWidth>& grad_out,
                                            const Spread<kWidth>& v) {
-  const float p = relative_exp<T>(q.dot(k) * shape.scale, lse);
+  const float p = power<T>(fused(q.dot(k), shape.scale * kUnit<T>, -lse));
   const float kept = keep_factor<kDropout>(shape, head, query, position), weight = grad_out.dot(v);
   return {p * kept, only_key ? 0.0f : p * ((kept == 0.0f ? 0.0f : weight * kept) - delta)};
 }

@@ -34,10 +34,11 @@ struct MinusWanted {
   }
 };
 
-template <class T, class RowTeam>
+template <class T, class RowTeam, int kVectors>
 struct CrossEntropyForwardKernel {
   using Team = RowTeam;
   static constexpr int kThreads = Team::kThreads;
+  static constexpr int kBlocks = 1024 / kThreads;  // one row arrives while another is computed
 
   FASTLM_DEVICE static void run(const CrossEntropyForward& p) {
     const int64_t row = block_x() * Team::kRows + Team::row();
@@ -65,11 +66,12 @@ struct CrossEntropyForwardKernel {
  private:
   FASTLM_DEVICE static float scored(const CrossEntropyForward& p, int64_t row, int64_t target, double* lse) {
     const Global<const T> logits = Global<const T>(p.logits) + row * p.row_stride;
-    const Share<T, Team, 0> share(p.cols);
+    const Share<T, Team, kVectors> share(p.cols);
+    const Row<T, Team, kVectors> held(share, logits);
     OnlineSoftmax<T> mine;
     float total = 0.0f;
-    share.each([&](int, int i) {
-      const RowVector<T> vector = read(logits, i, share.n);
+    share.each([&](int v, int i) {
+      const RowVector<T> vector = held.vector(v, i);
       float x[kWidth<T>];
       FASTLM_UNROLL
       for (int e = 0; e < kWidth<T>; ++e) x[e] = share.holds(i + e) ? to_float(vector[e]) : -INFINITY;
@@ -85,10 +87,11 @@ struct CrossEntropyForwardKernel {
   }
 };
 
-template <class T, class RowTeam>
+template <class T, class RowTeam, int kVectors>
 struct CrossEntropyBackwardKernel {
   using Team = RowTeam;
   static constexpr int kThreads = Team::kThreads;
+  static constexpr int kBlocks = 1024 / kThreads;
 
   FASTLM_DEVICE static void run(const CrossEntropyBackward& p) {
     const int64_t row = block_x() * Team::kRows + Team::row();
@@ -99,9 +102,9 @@ struct CrossEntropyBackwardKernel {
       case RowKind::kScored:
         return scored(p, row, static_cast<int>(target), grad);
       case RowKind::kIgnored:
-        return fill(Share<T, Team, 0>(p.cols), grad, 0.0f);
+        return fill(Share<T, Team, kVectors>(p.cols), grad, 0.0f);
       case RowKind::kOutOfRange:
-        return fill(Share<T, Team, 0>(p.cols), grad, NAN);
+        return fill(Share<T, Team, kVectors>(p.cols), grad, NAN);
     }
   }
 
@@ -114,9 +117,10 @@ struct CrossEntropyBackwardKernel {
     const double lse = load(Global<const double>(p.lse) + row * p.lse_stride);
     const float high = static_cast<float>(lse), low = static_cast<float>(lse - high);
     const MinusWanted minus(g, p.label_smoothing, p.cols);
-    const Share<T, Team, 0> share(p.cols);
-    share.each([&](int, int i) {
-      const RowVector<T> x = read(logits, i, share.n);
+    const Share<T, Team, kVectors> share(p.cols);
+    const Row<T, Team, kVectors> held(share, logits);
+    share.each([&](int v, int i) {
+      const RowVector<T> x = held.vector(v, i);
       RowVector<T> out;
       FASTLM_UNROLL
       for (int e = 0; e < kWidth<T>; ++e) {
@@ -128,26 +132,25 @@ struct CrossEntropyBackwardKernel {
   }
 };
 
-// Rows are read once, in passing: a warp for short ones, else a block.
-template <class Choice>
-void choose_passing_team(int64_t columns, Choice choice) {
-  if (columns <= 1024) return choice(Warp{});
-  choice(Block<512>{});
-}
+// What a thread holds, it has asked for at once. A row is needed once, so that one nobody can hold costs no more.
+template <class T>
+inline constexpr int kMostHeld = sizeof(T) == 4 ? 4 : 8;
 
 template <class T>
 void cross_entropy_forward(const CrossEntropyForward& params, Stream stream) {
-  choose_passing_team(params.cols, [&](auto team) {
+  choose_team<T, kMostHeld<T>>(params.cols, [&](auto team, auto vectors) {
     using Team = decltype(team);
-    launch<CrossEntropyForwardKernel<T, Team>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream, params);
+    launch<CrossEntropyForwardKernel<T, Team, vectors>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream,
+                                                        params);
   });
 }
 
 template <class T>
 void cross_entropy_backward(const CrossEntropyBackward& params, Stream stream) {
-  choose_passing_team(params.cols, [&](auto team) {
+  choose_team<T, kMostHeld<T>>(params.cols, [&](auto team, auto vectors) {
     using Team = decltype(team);
-    launch<CrossEntropyBackwardKernel<T, Team>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream, params);
+    launch<CrossEntropyBackwardKernel<T, Team, vectors>>(blocks_for<Team>(params.rows), 1, Team::kSharedBytes, stream,
+                                                         params);
   });
 }
 

@@ -20,42 +20,44 @@ struct Unit {
   FASTLM_DEVICE static int column(int e) { return e / 4 * 16 + e % 4; }
 };
 
+// Whether all of a unit's quads are in the row, each in one access: one question, so that their loads leave together.
+template <class T>
+FASTLM_DEVICE bool in_quads(Global<T> row, int i, int n) {
+  return i + Unit::column(kUnit - 1) < n && address(row + i) % (4 * sizeof(T)) == 0;
+}
+
 // Elements behind the row are 0.
 template <class T>
 FASTLM_DEVICE Unit read_unit(Global<T> row, int i, int n) {
-  using Value = std::remove_const_t<T>;
   Unit unit;
-  FASTLM_UNROLL
-  for (int q = 0; q < kQuads; ++q) {
-    const int first = i + Unit::column(4 * q);
-    if (first + 4 <= n && address(row + first) % (4 * sizeof(T)) == 0) {
-      const Vector<Value, 4> vector = load_vector<4>(row + first);
-      FASTLM_UNROLL
-      for (int e = 0; e < 4; ++e) unit.x[4 * q + e] = to_float(vector[e]);
-    } else {
-      FASTLM_UNROLL
-      for (int e = 0; e < 4; ++e)
-        if (first + e < n) unit.x[4 * q + e] = to_float(load(row + (first + e)));
-    }
+  if (in_quads(row, i, n)) {
+    Vector<std::remove_const_t<T>, 4> quads[kQuads];
+    FASTLM_UNROLL
+    for (int q = 0; q < kQuads; ++q) quads[q] = load_vector<4>(row + (i + Unit::column(4 * q)));
+    FASTLM_UNROLL
+    for (int e = 0; e < kUnit; ++e) unit.x[e] = to_float(quads[e / 4][e % 4]);
+    return unit;
   }
+  FASTLM_UNROLL
+  for (int e = 0; e < kUnit; ++e)
+    if (i + Unit::column(e) < n) unit.x[e] = to_float(load(row + (i + Unit::column(e))));
   return unit;
 }
 template <class T>
 FASTLM_DEVICE void write_unit(Global<T> row, int i, int n, const Unit& unit) {
-  FASTLM_UNROLL
-  for (int q = 0; q < kQuads; ++q) {
-    const int first = i + Unit::column(4 * q);
-    if (first + 4 <= n && address(row + first) % (4 * sizeof(T)) == 0) {
-      Vector<T, 4> vector;
+  if (in_quads(row, i, n)) {
+    FASTLM_UNROLL
+    for (int q = 0; q < kQuads; ++q) {
+      Vector<T, 4> quad;
       FASTLM_UNROLL
-      for (int e = 0; e < 4; ++e) vector.set(e, from_float<T>(unit.x[4 * q + e]));
-      store_vector(row + first, vector);
-    } else {
-      FASTLM_UNROLL
-      for (int e = 0; e < 4; ++e)
-        if (first + e < n) store(row + (first + e), from_float<T>(unit.x[4 * q + e]));
+      for (int e = 0; e < 4; ++e) quad.set(e, from_float<T>(unit.x[4 * q + e]));
+      store_vector(row + (i + Unit::column(4 * q)), quad);
     }
+    return;
   }
+  FASTLM_UNROLL
+  for (int e = 0; e < kUnit; ++e)
+    if (i + Unit::column(e) < n) store(row + (i + Unit::column(e)), from_float<T>(unit.x[e]));
 }
 
 // How a team shares out a row of n columns. One that holds the row has one unit a thread; any other has several, and
@@ -293,10 +295,17 @@ struct LayerNormBackwardKernel {
       return parts;
     };
 
+    const auto read_grad_x = [&](int i) {
+      return p.grad_x == nullptr ? Unit{}
+                                 : read_unit(Global<const R>(p.grad_x) + row_offset(p.grad_x_rows, row), i, n);
+    };
+
     Parts held;
+    Unit held_grad_x;
     float g_sum = 0.0f, along_sum = 0.0f;  // with g = grad_y * weight
     share.each([&](int i) {
       held = read_parts(i);
+      if constexpr (kHeld) held_grad_x = read_grad_x(i);  // on its way while the team sums
       const Unit weight = read_unit(weights, i, n);
       Unit weight_sum;
       FASTLM_UNROLL
@@ -313,8 +322,7 @@ struct LayerNormBackwardKernel {
     share.each([&](int i) {
       const Parts parts = kHeld ? held : read_parts(i);
       const Unit weight = read_unit(weights, i, n);
-      Unit grad;
-      if (p.grad_x != nullptr) grad = read_unit(Global<const R>(p.grad_x) + row_offset(p.grad_x_rows, row), i, n);
+      Unit grad = kHeld ? held_grad_x : read_grad_x(i);
       FASTLM_UNROLL
       for (int e = 0; e < kUnit; ++e) {
         const float g = parts.grad_y.x[e] * weight.x[e];

@@ -19,7 +19,6 @@ from torch import Tensor
 # warp each for rows of up to 1,024 columns, whose reductions then do not leave it. The last tile is for longer rows.
 _TILES = (Tile(8, 64, 1), Tile(2, 256, 1), Tile(1, 1024, 1), Tile(1, 4096, 4))
 
-NAN = tl.constexpr(float("nan"))
 
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
@@ -65,7 +64,7 @@ def _forward_kernel(
     if SMOOTHED:
         mean = sum_of_logits.to(tl.float64) / columns
         loss = (1.0 - label_smoothing) * loss + label_smoothing * (log_sum - mean)
-    unscored = tl.where(ignored, 0.0, NAN)
+    unscored = tl.where(ignored, 0.0, float("nan"))
     tl.store(row_loss + row, tl.where(scored, loss, unscored), row < rows)
     tl.store(lse + row, tl.where(scored, log_sum, unscored), row < rows)
 
@@ -103,7 +102,7 @@ def _backward_kernel(
     uniform = label_smoothing / columns
     at_target = (1.0 - label_smoothing) + uniform
     wanted = tl.where(column == target[:, None], at_target, uniform)
-    grad = tl.where(scored[:, None], g[:, None] * (p - wanted), tl.where(ignored, 0.0, NAN)[:, None])
+    grad = tl.where(scored[:, None], g[:, None] * (p - wanted), tl.where(ignored, 0.0, float("nan"))[:, None])
     grad_logits += row * columns
     tl.store(grad_logits[:, None] + column, grad, inside)
 

@@ -32,7 +32,6 @@ VECTOR = tl.constexpr(16)  # logits, at multiples of which rows begin: Triton th
 _TILES = (Tile(8, 512, 16), Tile(1, 4096, 16))
 _SCALED_BLOCK, _SCALED_WARPS = 4096, 8  # 16 elements a thread
 
-NAN = tl.constexpr(float("nan"))
 
 
 # ---- kernels -------------------------------------------------------------------------------------------------------
@@ -92,7 +91,7 @@ def _chunk_kernel(
     target = tl.load(targets + row, inside, other=ignore_index)
     counted = target != ignore_index
     scored = counted & (target >= 0) & (target < columns)
-    unscored = tl.where(counted, NAN, 0.0)  # loss and gradient of a row that is not scored
+    unscored = tl.where(counted, float("nan"), 0.0)  # loss and gradient of a row that is not scored
 
     target = tl.where(scored, target, 0).to(tl.int32)
     at_target = tl.load(logits + target, scored, other=0).to(tl.float32)

@@ -55,13 +55,18 @@ template <class T>
 FASTLM_DEVICE T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(kAllLanes, value, mask);
 }
+FASTLM_DEVICE uint32_t lanes_where(bool value) { return __ballot_sync(kAllLanes, value); }
+FASTLM_DEVICE int smallest_lane(int value) { return __reduce_min_sync(kAllLanes, value); }
 FASTLM_DEVICE bool any_lane(bool value) { return __any_sync(kAllLanes, value) != 0; }
 
 // ---- pointers -------------------------------------------------------------------------------------------------------
 template <class T>
 using Global = T*;
 template <class T>
-using Shared = T*;
+struct Shared {
+  T* pointer;
+  FASTLM_DEVICE Shared operator+(int64_t i) const { return {pointer + i}; }
+};
 template <class T>
 FASTLM_DEVICE uintptr_t address(Global<T> p) {
   return reinterpret_cast<uintptr_t>(p);
@@ -69,7 +74,7 @@ FASTLM_DEVICE uintptr_t address(Global<T> p) {
 template <class T>
 FASTLM_DEVICE Shared<T> shared_memory(int64_t offset) {
   extern __shared__ __align__(16) char memory[];
-  return reinterpret_cast<T*>(memory + offset);
+  return {reinterpret_cast<T*>(memory + offset)};
 }
 
 // ---- loads and stores -----------------------------------------------------------------------------------------------
@@ -80,6 +85,14 @@ FASTLM_DEVICE std::remove_const_t<T> load(T* p) {
 template <class T>
 FASTLM_DEVICE void store(T* p, std::remove_const_t<T> value) {
   *p = value;
+}
+template <class T>
+FASTLM_DEVICE T load(Shared<T> p) {
+  return *p.pointer;
+}
+template <class T>
+FASTLM_DEVICE void store(Shared<T> p, T value) {
+  *p.pointer = value;
 }
 
 // What a kernel only reads, it reads through the read-only path: such loads may be moved ahead of stores.
@@ -104,23 +117,42 @@ FASTLM_DEVICE Vector<std::remove_const_t<T>, N> load_vector(T* p) {
   }
   return value;
 }
+// As PTX: nvcc may take a store of four words apart.
 template <class T, int N>
 FASTLM_DEVICE void store_vector(T* p, const Vector<T, N>& value) {
   if constexpr (value.kWords == 4) {
-    *reinterpret_cast<uint4*>(p) = make_uint4(value.words[0], value.words[1], value.words[2], value.words[3]);
+    asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(value.words[0]), "r"(value.words[1]),
+                 "r"(value.words[2]), "r"(value.words[3])
+                 : "memory");
   } else if constexpr (value.kWords == 2) {
-    *reinterpret_cast<uint2*>(p) = make_uint2(value.words[0], value.words[1]);
+    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(p), "r"(value.words[0]), "r"(value.words[1]) : "memory");
   } else {
     static_assert(value.kWords == 1);
     *reinterpret_cast<uint32_t*>(p) = value.words[0];
   }
 }
+template <int N, class T>
+FASTLM_DEVICE Vector<T, N> load_vector(Shared<T> p) {
+  return load_vector<N>(p.pointer);
+}
+template <class T, int N>
+FASTLM_DEVICE void store_vector(Shared<T> p, const Vector<T, N>& value) {
+  if constexpr (value.kWords == 2) {
+    *reinterpret_cast<uint2*>(p.pointer) = make_uint2(value.words[0], value.words[1]);
+  } else {
+    static_assert(value.kWords == 1);
+    *reinterpret_cast<uint32_t*>(p.pointer) = value.words[0];
+  }
+}
 
 // ---- asynchronous copies --------------------------------------------------------------------------------------------
-FASTLM_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+template <class T>
+FASTLM_DEVICE uint32_t shared_address(Shared<T> p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p.pointer));
+}
 
 template <int N, class T, class U>
-FASTLM_DEVICE void copy_async(T* to, U* from) {
+FASTLM_DEVICE void copy_async(Shared<T> to, U* from) {
   static_assert(std::is_same_v<T, std::remove_const_t<U>> && (N * sizeof(T) == 16 || N * sizeof(T) == 4));
   if constexpr (N * sizeof(T) == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
@@ -130,11 +162,16 @@ FASTLM_DEVICE void copy_async(T* to, U* from) {
 }
 // The same, or zeros in place of what must not be read.
 template <int N, class T, class U>
-FASTLM_DEVICE void copy_async_or_zero(T* to, U* from, bool present) {
-  static_assert(std::is_same_v<T, std::remove_const_t<U>> && N * sizeof(T) == 16);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(present ? 16 : 0)
-               : "memory");
+FASTLM_DEVICE void copy_async_or_zero(Shared<T> to, U* from, bool present) {
+  static_assert(std::is_same_v<T, std::remove_const_t<U>> && (N * sizeof(T) == 16 || N * sizeof(T) == 8));
+  const int bytes = present ? N * static_cast<int>(sizeof(T)) : 0;
+  if constexpr (N * sizeof(T) == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+                 : "memory");
+  }
 }
 FASTLM_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
@@ -158,7 +195,7 @@ FASTLM_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b
 }
 
 template <bool kTransposed, class T>
-FASTLM_DEVICE void load_matrices(uint32_t (&out)[4], T* row) {
+FASTLM_DEVICE void load_matrices(uint32_t (&out)[4], Shared<T> row) {
   static_assert(sizeof(T) == 2);
   if constexpr (kTransposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -199,9 +236,15 @@ FASTLM_DEVICE float exp(float x) { return expf(x); }
 FASTLM_DEVICE float maximum(float a, float b) { return fmaxf(a, b); }
 FASTLM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 FASTLM_DEVICE float sqrt(float x) { return __fsqrt_rn(x); }
+FASTLM_DEVICE float log2(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 FASTLM_DEVICE float log(float x) { return logf(x); }
 FASTLM_DEVICE double log(double x) { return ::log(x); }
-FASTLM_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
+
+FASTLM_DEVICE int bit_count(uint32_t word) { return __popc(word); }
 
 // ---- launches -------------------------------------------------------------------------------------------------------
 using Stream = void*;  // a cudaStream_t, for callers that do not include CUDA's headers

@@ -12,11 +12,25 @@ inline constexpr float kLog2E = 0x1.715476p+0f;
 // 0 instead of NaN. NaN itself stays: maximum() drops it, but no sum does.
 FASTLM_DEVICE float base_of(float largest) { return largest == -INFINITY ? 0.0f : largest; }
 
-// exp(x - base) for data of type T. Where it has 16 bits, rounding the exponent of two costs nothing that can be seen.
+// Exponentials for data of type T: exp(x) = power<T>(x * kUnit<T>). Where it has 16 bits, rounding the exponent of two
+// costs nothing that can be seen.
+template <class T>
+inline constexpr float kUnit = std::is_same_v<T, float> ? 1.0f : kLog2E;
+template <class T>
+FASTLM_DEVICE float power(float x) {
+  if constexpr (std::is_same_v<T, float>) return exp(x);
+  return exp2(x);
+}
+// The natural logarithm of power<T>(exponent) * factor.
+template <class T>
+FASTLM_DEVICE float log_of_power(float exponent, float factor) {
+  if constexpr (std::is_same_v<T, float>) return exponent + log(factor);
+  constexpr float kLn2 = 0x1.62e43p-1f;
+  return (exponent + log2(factor)) * kLn2;
+}
 template <class T>
 FASTLM_DEVICE float relative_exp(float x, float base) {
-  if constexpr (std::is_same_v<T, float>) return exp(x - base);
-  return exp2((x - base) * kLog2E);
+  return power<T>((x - base) * kUnit<T>);
 }
 
 template <class T>

@@ -18,12 +18,11 @@ FASTLM_DEVICE PhiloxWords philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   FASTLM_UNROLL
   for (int round = 0; round < 7; ++round) {
-    const uint32_t high0 = multiply_high(c0, 0xD2511F53u), low0 = c0 * 0xD2511F53u;
-    const uint32_t high1 = multiply_high(c2, 0xCD9E8D57u), low1 = c2 * 0xCD9E8D57u;
-    c0 = high1 ^ c1 ^ key0;
-    c2 = high0 ^ c3 ^ key1;
-    c1 = low1;
-    c3 = low0;
+    const uint64_t product0 = uint64_t{0xD2511F53u} * c0, product1 = uint64_t{0xCD9E8D57u} * c2;
+    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key0;
+    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key1;
+    c1 = static_cast<uint32_t>(product1);
+    c3 = static_cast<uint32_t>(product0);
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -31,10 +30,25 @@ FASTLM_DEVICE PhiloxWords philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t
 }
 
 // ---- attention's dropout --------------------------------------------------------------------------------------------
-// The words of four keys, from a position that 4 divides.
-FASTLM_DEVICE PhiloxWords key_words(uint64_t seed, int head, int query, int position) {
-  return philox(static_cast<uint32_t>(position) / 4, static_cast<uint32_t>(query), static_cast<uint32_t>(head), 0,
-                seed);
+// The words of keys [4 group, 4 group + 4).
+FASTLM_DEVICE PhiloxWords key_words(uint64_t seed, int head, int query, int group) {
+  return philox(static_cast<uint32_t>(group), static_cast<uint32_t>(query), static_cast<uint32_t>(head), 0, seed);
+}
+
+// Bit i: whether a query's probability at key position `first + i` is kept, for 16 keys; higher bits mean nothing, nor
+// do those of positions below 0. The threshold is not 0.
+FASTLM_DEVICE uint32_t kept_keys(const Dropout& dropout, int head, int query, int first) {
+  const uint64_t seed = seed_of(dropout);
+  const auto below = static_cast<uint32_t>(dropout.threshold - 1);
+  uint32_t kept = 0;
+  FASTLM_UNROLL
+  for (int i = 0; i < 5; ++i) {
+    const PhiloxWords drawn = key_words(seed, head, query, (first >> 2) + i);
+    FASTLM_UNROLL
+    for (int w = 0; w < 4; ++w)
+      if (drawn.words[w] > below) kept |= 1u << (4 * i + w);
+  }
+  return kept >> (first & 3);
 }
 
 // ---- dropout of hidden states ---------------------------------------------------------------------------------------
@@ -42,29 +56,6 @@ FASTLM_DEVICE PhiloxWords key_words(uint64_t seed, int head, int query, int posi
 FASTLM_DEVICE PhiloxWords column_words(uint64_t seed, int64_t row, int column) {
   const auto counter = static_cast<uint32_t>(column / 64 * 16 + column % 64);
   return philox(counter, static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32), 1, seed);
-}
-
-// Word i, without an index into registers.
-FASTLM_DEVICE uint32_t word(const PhiloxWords& drawn, int i) {
-  const uint32_t low = i % 2 == 0 ? drawn.words[0] : drawn.words[1];
-  const uint32_t high = i % 2 == 0 ? drawn.words[2] : drawn.words[3];
-  return i < 2 ? low : high;
-}
-
-// Whether a query's probability at the key of this position is kept.
-FASTLM_DEVICE bool kept_key(uint64_t seed, uint64_t threshold, int head, int query, int position) {
-  return word(key_words(seed, head, query, position), position % 4) >= threshold;
-}
-
-// The same for this position and the next; the first may be -1, where its answer means nothing.
-struct KeptPair {
-  bool first, second;
-};
-FASTLM_DEVICE KeptPair kept_keys(uint64_t seed, uint64_t threshold, int head, int query, int position) {
-  const PhiloxWords drawn = key_words(seed, head, query, position);
-  const int place = position & 3;
-  const uint32_t second = place < 3 ? word(drawn, place + 1) : key_words(seed, head, query, position + 1).words[0];
-  return {word(drawn, place) >= threshold, second >= threshold};
 }
 
 }  // namespace fastlm::cuda

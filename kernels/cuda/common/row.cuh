@@ -135,6 +135,13 @@ void choose_team(int64_t columns, Choice choice) {
   choice(Block<1024>{}, std::integral_constant<int, 0>{});
 }
 
+// The same for rows that are read once, in passing: a warp for short ones, else a block.
+template <class Choice>
+void choose_passing_team(int64_t columns, Choice choice) {
+  if (columns <= 1024) return choice(Warp{});
+  choice(Block<512>{});
+}
+
 template <class Team>
 int64_t blocks_for(int64_t rows) {
   return (rows + Team::kRows - 1) / Team::kRows;

@@ -72,6 +72,32 @@ template <class T>
 T shuffle_xor(T value, int mask, Place at = Place::here()) {
   return shuffle(value, lane_index() ^ mask, at);
 }
+inline uint32_t lanes_where(bool value, Place at = Place::here()) {
+  struct Lane {
+    bool value;
+    uint32_t lanes;
+  } mine{value, 0};
+  lockstep::warp_operation("lanes_where", at, &mine, [](void* const* lanes) {
+    uint32_t where = 0;
+    for (int i = 0; i < lockstep::kWarp; ++i) where |= uint32_t{static_cast<const Lane*>(lanes[i])->value} << i;
+    for (int i = 0; i < lockstep::kWarp; ++i) static_cast<Lane*>(lanes[i])->lanes = where;
+  });
+  return mine.lanes;
+}
+inline int smallest_lane(int value, Place at = Place::here()) {
+  struct Lane {
+    int value;
+  } mine{value};
+  lockstep::warp_operation("smallest_lane", at, &mine, [](void* const* lanes) {
+    int smallest = static_cast<const Lane*>(lanes[0])->value;
+    for (int i = 1; i < lockstep::kWarp; ++i) {
+      const int value = static_cast<const Lane*>(lanes[i])->value;
+      smallest = value < smallest ? value : smallest;
+    }
+    for (int i = 0; i < lockstep::kWarp; ++i) static_cast<Lane*>(lanes[i])->value = smallest;
+  });
+  return mine.value;
+}
 inline bool any_lane(bool value, Place at = Place::here()) {
   struct Lane {
     bool value;
@@ -183,10 +209,11 @@ void copy_async(Shared<T> to, Global<U> from, Place at = Place::here()) {
 }
 template <int N, class T, class U>
 void copy_async_or_zero(Shared<T> to, Global<U> from, bool present, Place at = Place::here()) {
-  static_assert(std::is_same_v<T, std::remove_const_t<U>> && N * sizeof(T) == 16);
-  if (present) return copy_async<N>(to, from, at);
-  const char zeros[16] = {};
-  lockstep::begin_copy(to.offset(), 16, zeros, at);
+  constexpr int64_t kBytes = N * sizeof(T);
+  static_assert(std::is_same_v<T, std::remove_const_t<U>> && (kBytes == 16 || kBytes == 8));
+  if (present) lockstep::check_global(from.region(), from.get(), kBytes, read_access<U>, at);
+  const char zeros[kBytes] = {};
+  lockstep::begin_copy(to.offset(), kBytes, present ? static_cast<const void*>(from.get()) : zeros, at);
 }
 inline void commit_copies() { lockstep::commit_copies(); }
 template <int kPending>
@@ -294,9 +321,10 @@ inline float exp(float x) { return std::exp(x); }
 inline float maximum(float a, float b) { return std::fmax(a, b); }
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
 inline float sqrt(float x) { return std::sqrt(x); }
+inline int bit_count(uint32_t word) { return __builtin_popcount(word); }
+inline float log2(float x) { return std::log2(x); }
 inline float log(float x) { return std::log(x); }
 inline double log(double x) { return std::log(x); }
-inline uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
 
 // ---- launches
 using Stream = void*;
