@@ -136,16 +136,18 @@ def linear_cross_entropy(rows: Tensor, targets: Tensor) -> dict[str, Callable[[]
     wanted = targets[rows]
 
     def gathered(h: Tensor, w: Tensor) -> Tensor:
-        return F.cross_entropy(F.linear(h[rows], w), wanted)
+        return F.cross_entropy(F.linear(h.index_select(0, rows), w), wanted)
 
     def ours(h: Tensor, w: Tensor, backend: str | None = None) -> Tensor:
-        return ops.linear_cross_entropy(h[rows], w, wanted, backend=backend).loss
+        return ops.linear_cross_entropy(h.index_select(0, rows), w, wanted, backend=backend).loss
 
     return {
         "Triton": lambda: triton("linear_cross_entropy", ours, targets.device.type),
         "rows not given": lambda: lambda h, w: ops.linear_cross_entropy(h, w, targets).loss,
         "torch": lambda: gathered,
-        "compiled": lambda: compiled(lambda h, w: F.cross_entropy(F.linear(h[rows], w).float(), wanted)),
+        "compiled": lambda: compiled(
+            lambda h, w: F.cross_entropy(F.linear(h.index_select(0, rows), w).float(), wanted)
+        ),
         "F.linear_cross_entropy": lambda: _torch_linear_cross_entropy(rows, wanted),
         "Liger": lambda: _liger_linear_cross_entropy(rows, wanted),
     }
@@ -154,14 +156,14 @@ def linear_cross_entropy(rows: Tensor, targets: Tensor) -> dict[str, Callable[[]
 def _torch_linear_cross_entropy(rows: Tensor, wanted: Tensor) -> Function:
     if not hasattr(F, "linear_cross_entropy"):
         raise ImportError(f"torch {torch.__version__} has no F.linear_cross_entropy")
-    return lambda h, w: F.linear_cross_entropy(h[rows], w, wanted)
+    return lambda h, w: F.linear_cross_entropy(h.index_select(0, rows), w, wanted)
 
 
 def _liger_linear_cross_entropy(rows: Tensor, wanted: Tensor) -> Function:
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
     loss: Any = LigerFusedLinearCrossEntropyLoss()
-    return lambda h, w: loss(w, h[rows], wanted)
+    return lambda h, w: loss(w, h.index_select(0, rows), wanted)
 
 
 def layer_norm(

@@ -342,11 +342,14 @@ def linear_cross_entropy(bench: Bench) -> None:
     wanted = targets[rows]
 
     def ours(h: Tensor, w: Tensor) -> Tensor:
-        return ops.linear_cross_entropy(h[rows], w, wanted).loss
+        return ops.linear_cross_entropy(h.index_select(0, rows), w, wanted).loss
 
     def gathered(h: Tensor, w: Tensor) -> Tensor:
         return F.cross_entropy(
-            F.linear(h[rows], w).float() if h.dtype != torch.float64 else F.linear(h[rows], w), wanted
+            F.linear(h.index_select(0, rows), w).float()
+            if h.dtype != torch.float64
+            else F.linear(h.index_select(0, rows), w),
+            wanted,
         )
 
     work = "masked linear cross-entropy, forward and backward"

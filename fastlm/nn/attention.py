@@ -169,6 +169,8 @@ class SelfAttention(nn.Module):
         if queries is None:
             q, k, v = self.qkv(x).view(rows, 3, *head).unbind(1)
             return q, k, v
-        q = F.linear(x[queries.rows], self.qkv.weight[:d], self.qkv.bias[:d]).view(queries.rows.shape[0], *head)
+        # Not x[rows], whose gradient sorts the rows, lest two of them are the same.
+        asking = x.index_select(0, queries.rows)
+        q = F.linear(asking, self.qkv.weight[:d], self.qkv.bias[:d]).view(queries.rows.shape[0], *head)
         k, v = F.linear(x, self.qkv.weight[d:], self.qkv.bias[d:]).view(rows, 2, *head).unbind(1)
         return q, k, v

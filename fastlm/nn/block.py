@@ -73,7 +73,7 @@ class Block(nn.Module):
     ) -> Stream:
         y, x = self.attention_norm(stream, seed)
         branch = self.attention(y, sequences, queries, seed)
-        kept = x if queries is None else x[queries.rows]
+        kept = x if queries is None else x.index_select(0, queries.rows)
         if memory is not None:
             y, kept = self.cross_norm(Stream(kept, branch), seed + 2)
             branch = self.cross_attention(y, sequences, memory, seed + 2)
@@ -90,7 +90,7 @@ class Block(nn.Module):
     ) -> Stream:
         x = stream.residual
         branch = self.attention(x, sequences, queries, seed)
-        kept = x if queries is None else x[queries.rows]
+        kept = x if queries is None else x.index_select(0, queries.rows)
         # The norm's result is the next residual, which keeps its precision under autocast.
         y, _ = self.attention_norm(Stream(kept, branch), seed, x.dtype)
         if memory is not None:

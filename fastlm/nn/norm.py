@@ -27,7 +27,8 @@ class Stream(NamedTuple):
 
     def at(self, rows: Tensor) -> Stream:
         """The stream at ``rows`` (M,) alone."""
-        return Stream(self.residual[rows], None if self.branch is None else self.branch[rows])
+        residual, branch = self
+        return Stream(residual.index_select(0, rows), None if branch is None else branch.index_select(0, rows))
 
 
 class StreamNorm(nn.Module):

@@ -103,7 +103,7 @@ struct QueryGradientKernel {
       delta += shuffle_xor(delta, 1);
       if (thread_index() % 2 != 0) return;
       Vector<float, kNumbers> found;
-      found.set(0, lse * kUnit<T>);
+      found.set(0, lse * kToPower<T>);
       found.set(1, delta);
       store_vector(numbers(thread_index() / 2), found);
       if (query < rows_q) store_vector(Global<float>(p.numbers) + kNumbers * (head * p.shape.rows_q + query), found);
@@ -135,14 +135,14 @@ struct QueryGradientKernel {
   // The two queries of a thread, with its share of their columns.
   struct Rows {
     const AttentionBackward& p;
+    const Spans<kOwnRows>& all;
     int head, own_row, first_query;
     Span spans[2];  // empty where the gradient is 0
-    int drawn_start;
     float lse[2], delta[2];
     float grad_q[kWidth / 8][4] = {};
 
     FASTLM_DEVICE Rows(const AttentionBackward& p, const Task& task, const Spans<kOwnRows>& all, int own_row)
-        : p(p), head(task.head), own_row(own_row), first_query(task.row + own_row) {
+        : p(p), all(all), head(task.head), own_row(own_row), first_query(task.row + own_row) {
       FASTLM_UNROLL
       for (int below = 0; below < 2; ++below) {
         const int row = own_row + lane_index() / 4 + 8 * below;
@@ -152,7 +152,6 @@ struct QueryGradientKernel {
         lse[below] = known[0];
         delta[below] = known[1];
       }
-      if constexpr (kDropout) drawn_start = all.of(own_row + lane_index() % 16).key_start;
     }
 
     template <int kCount>
@@ -163,6 +162,7 @@ struct QueryGradientKernel {
       multiply_by_transpose<T, kWidth, kCount>(weights, grads, own_row, values, row);
       if constexpr (kDropout) {
         // Lanes draw for one query each, 16 for one block of keys and 16 for the next.
+        const int drawn_start = all.of(own_row + lane_index() % 16).key_start;
         const uint32_t mine = kept_keys(p.shape.dropout, head, first_query + lane_index() % 16,
                                         first + row + 16 * (lane_index() / 16) - drawn_start);
         FASTLM_UNROLL
@@ -179,7 +179,7 @@ struct QueryGradientKernel {
           }
         }
       }
-      const float unit = p.shape.scale * kUnit<T>;
+      const float unit = p.shape.scale * kToPower<T>;
       FASTLM_UNROLL
       for (int below = 0; below < 2; ++below) {
         const Inside inside(spans[below], first + row);
@@ -323,7 +323,7 @@ struct KeyGradientKernel {
     // a query's kept keys in the lane `drawn_by` and so on.
     FASTLM_DEVICE void find_gradients(float (&scores)[2][4], float (&weights)[2][4], uint32_t mine, int drawn_by,
                                       int row, int first) const {
-      const float unit = p.shape.scale * kUnit<T>, keep_scale = p.shape.dropout.keep_scale;
+      const float unit = p.shape.scale * kToPower<T>, keep_scale = p.shape.dropout.keep_scale;
       const Inside inside[2] = {Inside(spans[0], first + row), Inside(spans[1], first + row)};
       FASTLM_UNROLL
       for (int i = 0; i < 4; ++i) {

@@ -11,7 +11,7 @@ template <class T, int kWidth, bool kDropout>
 struct AttentionForwardKernel {
   static constexpr int kThreads = kBlockThreads;
   static constexpr int kKeys = kOtherRows<T, kWidth>;
-  static constexpr int kMostBlocks = sizeof(T) == 4 && kWidth > 64 ? 1 : 2;  // of 16 keys, in registers
+  static constexpr int kMostBlocks = sizeof(T) == 4 ? 1 : 2;  // of 16 keys, in registers
   static constexpr int kBlocks = sizeof(T) == 4 ? 2 : kWidth <= 64 ? 5 : kWidth <= 96 ? 4 : 3;
   using Queries = Tile<T, kOwnRows, kWidth>;
   using Keys = Tile<T, kKeys, kWidth>;
@@ -46,26 +46,25 @@ struct AttentionForwardKernel {
         });
       });
     });
-    rows.finish(queries, spans);
+    rows.finish(queries);
   }
 
  private:
   // The two queries of a thread, lane / 4 and that + 8 of its warp's 16, with its share of their columns.
   struct Rows {
     const AttentionForward& p;
+    const Spans<kOwnRows>& all;
     int head, own_row, first_query;  // of the warp, in the tile and in the tensor
     Span spans[2];
-    int drawn_start;  // dropout counts from here the keys of query lane % 16
     bool begun = false;
     float largest[2] = {-INFINITY, -INFINITY};  // of scores, in units of power<T>
     float sum[2] = {};                          // of the lane's own columns
     float out[kWidth / 8][4] = {};
 
     FASTLM_DEVICE Rows(const AttentionForward& p, const Task& task, const Spans<kOwnRows>& all, int own_row)
-        : p(p), head(task.head), own_row(own_row), first_query(task.row + own_row) {
+        : p(p), all(all), head(task.head), own_row(own_row), first_query(task.row + own_row) {
       FASTLM_UNROLL
       for (int below = 0; below < 2; ++below) spans[below] = all.of(own_row + lane_index() / 4 + 8 * below);
-      if constexpr (kDropout) drawn_start = all.of(own_row + lane_index() % 16).key_start;
     }
 
     // 16 kCount keys from `row` on of a tile that begins at row `first` of k.
@@ -73,7 +72,7 @@ struct AttentionForwardKernel {
     FASTLM_DEVICE void include(const Queries& queries, const Keys& keys, const Keys& values, int row, int first) {
       float scores[2 * kCount][4];
       multiply_by_transpose<T, kWidth, kCount>(scores, queries, own_row, keys, row);
-      const float unit = p.shape.scale * kUnit<T>;
+      const float unit = p.shape.scale * kToPower<T>;
       FASTLM_UNROLL
       for (int below = 0; below < 2; ++below) {
         const Inside inside(spans[below], first + row);
@@ -117,7 +116,8 @@ struct AttentionForwardKernel {
 
     // Lanes draw for one query each, 16 for one block of keys and 16 for the next.
     template <int kCount>
-    FASTLM_DEVICE void drop(float (&probabilities)[2 * kCount][4], int first_key) {
+    FASTLM_DEVICE void drop(float (&probabilities)[2 * kCount][4], int first_key) const {
+      const int drawn_start = all.of(own_row + lane_index() % 16).key_start;
       FASTLM_UNROLL
       for (int block = 0; block < kCount; block += 2) {
         const uint32_t mine = kept_keys(p.shape.dropout, head, first_query + lane_index() % 16,
@@ -138,7 +138,7 @@ struct AttentionForwardKernel {
       }
     }
 
-    FASTLM_DEVICE void finish(const Queries& queries, const Spans<kOwnRows>& all) {
+    FASTLM_DEVICE void finish(const Queries& queries) {
       const int rows = static_cast<int>(p.shape.rows_q);
       float factor[2];
       FASTLM_UNROLL
@@ -151,14 +151,14 @@ struct AttentionForwardKernel {
           store(Global<float>(p.lse) + (head * p.lse_stride + query), log_of_power<T>(largest[below], sum[below]));
       }
       if (any_unfinite(out)) {
-        recompute(queries, all);
+        recompute(queries);
       } else {
         put_sums<T, kWidth>(out, factor, queries, own_row);
       }
       store_rows<T>(queries, own_row, p.out, head, p.shape, first_query, rows);
     }
 
-    FASTLM_DEVICE void recompute(const Queries& queries, const Spans<kOwnRows>& all) const {
+    FASTLM_DEVICE void recompute(const Queries& queries) const {
       const int rows = static_cast<int>(p.shape.rows_q);
       for (int row = 0; row < 16 && first_query + row < rows; ++row) {
         const auto attended = attend<T, kWidth, kDropout>(p.shape, head, first_query + row, all.of(own_row + row));

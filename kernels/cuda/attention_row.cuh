@@ -87,7 +87,7 @@ FASTLM_DEVICE ScoreGradient score_gradient(const AttentionShape& shape, int head
                                            bool only_key, float lse, float delta, const Spread<kWidth>& q,
                                            const Spread<kWidth>& k, const Spread<kWidth>& grad_out,
                                            const Spread<kWidth>& v) {
-  const float p = power<T>(fused(q.dot(k), shape.scale * kUnit<T>, -lse));
+  const float p = power<T>(fused(q.dot(k), shape.scale * kToPower<T>, -lse));
   const float kept = keep_factor<kDropout>(shape, head, query, position), weight = grad_out.dot(v);
   return {p * kept, only_key ? 0.0f : p * ((kept == 0.0f ? 0.0f : weight * kept) - delta)};
 }

@@ -75,7 +75,7 @@ FASTLM_DEVICE void begin_to_load(int rows, int end, int head_dim, Copies<T, AnyT
   const int row = Shares::own_row();
   if (row >= Shares::kRowsAtOnce) return;
   const bool present = Shares::own_column() < head_dim;
-  FASTLM_UNROLL
+  FASTLM_UNROLL_2
   for (int begin = 0; begin < AnyTile::kRows; begin += Shares::kRowsAtOnce) {
     const int i = begin + row;
     if (i >= rows) return;

@@ -20,7 +20,7 @@ from tests.native.lockstep import KERNELS, ROOT, sources
 
 TABLE = Path(__file__).with_name("resources.txt")
 ARCHS = ["sm_80", "sm_90a"]
-FLAGS = ["-O3", "-std=c++17"]  # those of setup.py that ptxas sees
+FLAGS = ["-O3", "-std=c++17", "-fmad=false"]  # those of setup.py that ptxas sees
 
 _ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for '(?P<arch>\w+)'"

@@ -82,7 +82,7 @@ void check_softmax(int64_t cols) {
   }
 }
 
-template <class Team>
+template <class Team, int kVectors>
 void check_cross_entropy(int64_t cols) {
   constexpr float kSmoothing = 0.25f;
   Matrix x = inputs(cols), grad(cols, cols);
@@ -98,13 +98,13 @@ void check_cross_entropy(int64_t cols) {
   const CrossEntropyTargets where{targets, 1, -100};
   const CrossEntropyForward forward{kRows, cols, x.data.data(), x.stride, where, kSmoothing, loss, lse};
   const int64_t blocks = blocks_for<Team>(kRows);
-  launch<CrossEntropyForwardKernel<float, Team>>(blocks, 1, Team::kSharedBytes, nullptr, forward);
+  launch<CrossEntropyForwardKernel<float, Team, kVectors>>(blocks, 1, Team::kSharedBytes, nullptr, forward);
   Regions of_backward;
   of_backward.add({"lse", lse, 8, {kRows}, {1}, false}, false);
   grad.add_to(of_backward, "grad_logits", true);
   const CrossEntropyBackward backward{kRows, cols, x.data.data(),    x.stride, where, kSmoothing, grad_loss, 1,
                                       lse,   1,    grad.data.data(), false};
-  launch<CrossEntropyBackwardKernel<float, Team>>(blocks, 1, Team::kSharedBytes, nullptr, backward);
+  launch<CrossEntropyBackwardKernel<float, Team, kVectors>>(blocks, 1, Team::kSharedBytes, nullptr, backward);
   for (int64_t r = 0; r < kRows; ++r) {
     const Exact exact(x, r);
     const bool ignored = targets[r] == where.ignore_index;
@@ -254,8 +254,8 @@ int main() {
   try {
     check_softmax<Warp, 1>(70);
     check_softmax<Block<128>, 4>(600);
-    check_cross_entropy<Warp>(70);
-    check_cross_entropy<Block<512>>(600);
+    check_cross_entropy<Warp, 1>(70);
+    check_cross_entropy<Block<512>, 0>(600);
     check_logits_chunk<Warp, 1>(70);
     check_logits_chunk<Block<128>, 4>(600);
     check_layer_norm<Warp, true>(70);

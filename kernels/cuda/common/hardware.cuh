@@ -14,6 +14,7 @@
 
 #define FASTLM_DEVICE __device__ __forceinline__
 #define FASTLM_UNROLL _Pragma("unroll")
+#define FASTLM_UNROLL_2 _Pragma("unroll 2")
 #define FASTLM_UNROLL_4 _Pragma("unroll 4")
 
 namespace fastlm::cuda {

@@ -12,10 +12,10 @@ inline constexpr float kLog2E = 0x1.715476p+0f;
 // 0 instead of NaN. NaN itself stays: maximum() drops it, but no sum does.
 FASTLM_DEVICE float base_of(float largest) { return largest == -INFINITY ? 0.0f : largest; }
 
-// Exponentials for data of type T: exp(x) = power<T>(x * kUnit<T>). Where it has 16 bits, rounding the exponent of two
+// Exponentials for data of type T: exp(x) = power<T>(x * kToPower<T>). Where it has 16 bits, rounding the exponent of two
 // costs nothing that can be seen.
 template <class T>
-inline constexpr float kUnit = std::is_same_v<T, float> ? 1.0f : kLog2E;
+inline constexpr float kToPower = std::is_same_v<T, float> ? 1.0f : kLog2E;
 template <class T>
 FASTLM_DEVICE float power(float x) {
   if constexpr (std::is_same_v<T, float>) return exp(x);
@@ -30,7 +30,7 @@ FASTLM_DEVICE float log_of_power(float exponent, float factor) {
 }
 template <class T>
 FASTLM_DEVICE float relative_exp(float x, float base) {
-  return power<T>((x - base) * kUnit<T>);
+  return power<T>((x - base) * kToPower<T>);
 }
 
 template <class T>

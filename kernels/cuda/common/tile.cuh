@@ -135,19 +135,25 @@ FASTLM_DEVICE Parts cut(const float (&pairs)[4][2]) {
   return parts;
 }
 
-// sums += left * right, eight columns from the two words of `right` that begin at word `from`.
+// sums += left * right, eight columns from the two words of `right` that begin at word `from`. Where a tensor core adds
+// up, it drops what is far below the largest product: the largest products are added eight at a time.
 FASTLM_DEVICE void multiply_add_parts(float (&sums)[4], const Parts& left, const Parts& right, int from) {
-  float part_sums[4] = {};
+  float small[4] = {}, halves[2][4] = {};
   FASTLM_UNROLL
-  for (int order = 2; order >= 0; --order) {  // the smallest products first
+  for (int order = 2; order >= 1; --order) {  // the smallest products first
     FASTLM_UNROLL
     for (int part = 0; part <= order; ++part) {
       const uint32_t words[2] = {right.words[order - part][from], right.words[order - part][from + 1]};
-      mma<BFloat16>(part_sums, left.words[part], words);
+      mma<BFloat16>(small, left.words[part], words);
     }
   }
+  const uint32_t(&large)[4] = left.words[0];
+  const uint32_t left_halves[2][4] = {{large[0], large[1], 0, 0}, {0, 0, large[2], large[3]}};
+  const uint32_t right_halves[2][2] = {{right.words[0][from], 0}, {0, right.words[0][from + 1]}};
   FASTLM_UNROLL
-  for (int i = 0; i < 4; ++i) sums[i] += part_sums[i];
+  for (int half = 0; half < 2; ++half) mma<BFloat16>(halves[half], left_halves[half], right_halves[half]);
+  FASTLM_UNROLL
+  for (int i = 0; i < 4; ++i) sums[i] += halves[0][i] + (halves[1][i] + small[i]);
 }
 
 // The 16 x 16 sums += left * right, as two of eight columns.

@@ -12,6 +12,7 @@
 
 #define FASTLM_DEVICE inline
 #define FASTLM_UNROLL
+#define FASTLM_UNROLL_2
 #define FASTLM_UNROLL_4
 
 namespace fastlm::cuda {
