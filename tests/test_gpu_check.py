@@ -326,6 +326,16 @@ def test_rows_are_verified_and_timed(bench: rows.Bench, group: str) -> None:
     assert not bench.records.failed
 
 
+@pytest.mark.parametrize("group", ["softmax", "layer_norm", "step"])
+def test_quick_compiles_nothing(bench: rows.Bench, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(records.QUICK, "1")
+    monkeypatch.delattr(torch, "compile")
+    rows.GROUPS[group](bench)
+    found = records.read(bench.records.path)
+    assert any(record["provider"] == "fastlm" and "seconds" in record for record in found)
+    assert not any("compiled" in record["provider"] and "seconds" in record for record in found)
+
+
 def test_wrong_results_are_not_timed(bench: rows.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     right = rows.ops.softmax
     monkeypatch.setattr(rows.ops, "softmax", lambda x: right(x * 1.2))
@@ -342,7 +352,7 @@ def test_limits(bench: rows.Bench) -> None:
 @pytest.mark.parametrize("tokens", [300, 6_400, 65_536])
 def test_sentences_have_25_tokens_on_average(tokens: int) -> None:
     lengths = rows.sentence_lengths(tokens)
-    assert sum(lengths) == tokens and min(lengths) > 0
+    assert sum(lengths) == tokens and min(lengths) > 0 and max(lengths) <= 256  # which the models read
     assert abs(tokens / len(lengths) - rows.MEAN) < 2.5
 
 

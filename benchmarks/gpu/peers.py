@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import steps
+from benchmarks.gpu import records
 from fastlm import ops
 from fastlm.batch import Batch
 from fastlm.ops import _backend
@@ -19,9 +21,20 @@ from fastlm.ops import _backend
 Function = Callable[..., Tensor]
 
 
-def compiled(function: Function) -> Function:
-    """By Inductor, for these shapes alone."""
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """By Inductor, for these shapes alone.
+
+    Raises:
+        ImportError: there is no time for it.
+    """
+    no_time_to_compile()
     return torch.compile(function, dynamic=False, fullgraph=True)
+
+
+def no_time_to_compile() -> None:
+    """Raises ImportError under ``--quick``."""
+    if os.environ.get(records.QUICK):
+        raise ImportError("left out by --quick")
 
 
 def triton(op: str, function: Callable[..., Any], device: str) -> Callable[..., Any]:
@@ -178,7 +191,7 @@ def layer_norm(
     return {
         "Triton": lambda: triton("layer_norm", ours, device),
         "torch": lambda: plain,
-        "compiled": lambda: torch.compile(plain, dynamic=False, fullgraph=True),
+        "compiled": lambda: compiled(plain),
     }
 
 
@@ -189,6 +202,8 @@ def step(size: steps.Size, kind: str, batch: Batch, device: str) -> dict[str, Ca
     def make(compiled: bool) -> Callable[[], Tensor]:
         if importlib.util.find_spec("transformers") is None:
             raise ImportError("transformers is not installed")
+        if compiled:
+            no_time_to_compile()
         return steps.hugging_face_step(size, kind, [batch], torch.bfloat16, compiled=compiled, device=device)
 
     name = {"encoder": "BERT", "decoder": "GPT-2"}[kind]

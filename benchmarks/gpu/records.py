@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "FASTLM_GPU_RECORDS"  # the environment's name of a step's file
+QUICK = "FASTLM_GPU_QUICK"  # and its word for --quick
 
 
 class Records:

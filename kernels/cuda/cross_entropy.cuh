@@ -74,10 +74,17 @@ struct CrossEntropyForwardKernel {
       const RowVector<T> vector = held.vector(v, i);
       float x[kWidth<T>];
       FASTLM_UNROLL
-      for (int e = 0; e < kWidth<T>; ++e) x[e] = share.holds(i + e) ? to_float(vector[e]) : -INFINITY;
+      for (int e = 0; e < kWidth<T>; ++e) x[e] = to_float(vector[e]);  // outside the row it is 0
+      if (p.label_smoothing != 0.0f) {
+        FASTLM_UNROLL
+        for (int e = 0; e < kWidth<T>; ++e) total += x[e];
+      }
+      if (i + kWidth<T> > share.n) {
+        FASTLM_UNROLL
+        for (int e = 0; e < kWidth<T>; ++e)
+          if (!share.holds(i + e)) x[e] = -INFINITY;
+      }
       mine.include(x);
-      FASTLM_UNROLL
-      for (int e = 0; e < kWidth<T>; ++e) total += to_float(vector[e]);  // outside the row it is 0
     });
     Team team;
     const OnlineSoftmax<T> all = mine.reduce(team);
@@ -119,16 +126,17 @@ struct CrossEntropyBackwardKernel {
     const MinusWanted minus(g, p.label_smoothing, p.cols);
     const Share<T, Team, kVectors> share(p.cols);
     const Row<T, Team, kVectors> held(share, logits);
+    const auto slope = [&](T x, float minus_wanted) {
+      return from_float<T>(fused(relative_exp<T>(to_float(x) - high, low), g, minus_wanted));
+    };
     share.each([&](int v, int i) {
       const RowVector<T> x = held.vector(v, i);
       RowVector<T> out;
       FASTLM_UNROLL
-      for (int e = 0; e < kWidth<T>; ++e) {
-        const float probability = relative_exp<T>(to_float(x[e]) - high, low);
-        out.set(e, from_float<T>(fused(probability, g, i + e == target ? minus.at_target : minus.elsewhere)));
-      }
+      for (int e = 0; e < kWidth<T>; ++e) out.set(e, slope(x[e], minus.elsewhere));
       write(grad, i, share.n, out);
     });
+    if (share.owns(target)) store(grad + target, slope(load(logits + target), minus.at_target));
   }
 };
 

@@ -20,7 +20,6 @@ from torch import Tensor
 _TILES = (Tile(8, 64, 1), Tile(2, 256, 1), Tile(1, 1024, 1), Tile(1, 4096, 4))
 
 
-
 # ---- kernels -------------------------------------------------------------------------------------------------------
 @triton.jit
 def _targets_of(targets, row, rows, columns, ignore_index):

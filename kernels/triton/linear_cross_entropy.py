@@ -33,7 +33,6 @@ _TILES = (Tile(8, 512, 16), Tile(1, 4096, 16))
 _SCALED_BLOCK, _SCALED_WARPS = 4096, 8  # 16 elements a thread
 
 
-
 # ---- kernels -------------------------------------------------------------------------------------------------------
 # Tiles are (ROWS, COLUMNS), what is a row's (ROWS,). Only scored rows are read: those whose target is a class.
 @triton.jit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 
@@ -31,3 +33,18 @@ def test_spills_and_missing_tensor_cores_are_told() -> None:
         "op: kernel on sm_90: 8 bytes of stack",
         "op: kernel on sm_90: tensor cores expected",
     ]
+
+
+def test_no_global_of_the_kernels_is_nan() -> None:
+    """Triton compiles again, and then refuses, where a global is not what it was: NaN never is."""
+    if ops.triton_fault():
+        pytest.skip(ops.triton_fault())
+    kernels = importlib.import_module("fastlm.kernels")
+    names = [f"{kernels.__name__}.{module.name}" for module in pkgutil.iter_modules(kernels.__path__)]
+    found = [
+        f"{name}.{key}"
+        for name in names
+        for key, value in vars(importlib.import_module(name)).items()
+        if getattr(value, "value", value) != getattr(value, "value", value)
+    ]
+    assert len(names) > 5 and not found
