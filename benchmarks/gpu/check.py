@@ -39,7 +39,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 MINUTES = 8.0
 LEAST = 5.0  # seconds without which a step is not begun
 LOG_BYTES = 2 << 20  # of each log, the end, in $OUT
-TEST_PROCESSES = 6
 SETUPTOOLS = 77  # of pyproject.toml
 TRAINING_SECONDS, TRAINING_OVERHEAD = 40.0, 30.0  # at most; to start, and for the last evaluation
 
@@ -190,14 +189,14 @@ def build_environment(run: Run) -> dict[str, str]:
     return {"FASTLM_REQUIRE_EXT": "1", "MAX_JOBS": str(len(os.sched_getaffinity(0))), **archs}
 
 
-def tests(*arguments: str) -> Callable[[Run], list[str] | str]:
+def tests(processes: int, *arguments: str) -> Callable[[Run], list[str] | str]:
     """Tests of the ops, on the GPU."""
 
     def command(run: Run) -> list[str] | str:
         missing = [name for name in ("pytest", "pytest_timeout") if importlib.util.find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed"
-        workers = ["-n", str(TEST_PROCESSES)] if importlib.util.find_spec("xdist") else []
+        workers = ["-n", str(processes)] if importlib.util.find_spec("xdist") else []
         plugin = ["-p", "benchmarks.gpu.matrix", "-p", "no:cacheprovider"]
         return [sys.executable, "-m", "pytest", *plugin, *workers, "-q", "--timeout", "60", *arguments]
 
@@ -254,12 +253,12 @@ REGISTERED = "tests/ops/test_registered_ops.py"
 STEPS = [
     Step("facts", 60, module("facts", "facts")),
     Step("build", 240, pip, environment=build_environment),
-    Step("installed", 45, module("facts", "installed")),
-    Step("matrix", 120, tests("tests/ops", f"--ignore={REGISTERED}", "-k", "not triton"), "correctness", on_gpu),
-    Step("triton", 120, tests("tests/ops", f"--ignore={REGISTERED}", "-k", "triton"), "correctness", on_gpu),
-    Step("registered", 90, tests(REGISTERED), "correctness", on_gpu),
+    Step("installed", 60, module("facts", "installed"), "correctness"),
+    Step("matrix", 95, tests(8, "tests/ops", f"--ignore={REGISTERED}", "-k", "not triton"), "correctness", on_gpu),
+    Step("triton", 95, tests(5, "tests/ops", f"--ignore={REGISTERED}", "-k", "triton"), "correctness", on_gpu),
+    Step("registered", 90, tests(2, REGISTERED), "correctness", on_gpu),
     *(Step(name, 75, module("behaviour", name), "correctness") for name in ("graphs", "streams", "repeats", "offsets")),
-    *(Step(tool, 120, sanitizer(tool), "correctness", uncached) for tool in ("memcheck", "racecheck")),
+    *(Step(tool, 95, sanitizer(tool), "correctness", uncached) for tool in ("memcheck", "racecheck")),
     Step("corpus", 120, corpus, "correctness"),
     *(Step(name, limit, module("rows", name)) for name, limit in
       (("limits", 30), ("attention", 75), ("step", 90), ("linear_cross_entropy", 45), ("layer_norm", 45),
