@@ -71,6 +71,7 @@ def ops_extension() -> tuple[Any, str | None]:
     flags.append("-DUSE_CUDA")
     if archs := os.environ.get("FASTLM_CUDA_ARCHS") or ("" if torch.cuda.is_available() else CUDA_ARCHS):
         os.environ["TORCH_CUDA_ARCH_LIST"] = archs
+    # As in C++: no contraction, or softmax of one class is not 1.
     nvcc = ["-O3", "-std=c++17", "-fmad=false", "-Xcompiler=-fvisibility=hidden"]
     compile_args = {"cxx": flags, "nvcc": nvcc}
     return CUDAExtension("fastlm._C", files + cuda_files, extra_compile_args=compile_args, **options), None
