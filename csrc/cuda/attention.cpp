@@ -73,8 +73,9 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& grad_out, co
   AttentionBackwardCall call(grad_out, q, k, v, out, lse, options, aligned);
   check_rows(call.params.shape);
   if (call.grad_q.numel() == 0 && call.grad_k.numel() == 0) return {call.grad_q, call.grad_k, call.grad_v};
-  const Tensor numbers = torch::stable::new_empty(
-      call.q, {std::initializer_list<int64_t>{call.q.size(1), call.q.size(0), 2}}, torch::headeronly::ScalarType::Float);
+  const Tensor numbers =
+      torch::stable::new_empty(call.q, {std::initializer_list<int64_t>{call.q.size(1), call.q.size(0), 2}},
+                               torch::headeronly::ScalarType::Float);
   call.params.numbers = static_cast<float*>(numbers.mutable_data_ptr());
   Device device(call.q);
   device.reads("dropout_seed", dropout_seed);

@@ -1,7 +1,7 @@
 // Attention over packed sequences, backward, in two kernels: a block of the first owns 64 queries of a head and walks
-// over the keys that they see, for their gradient; a block of the second owns 64 keys and walks over the queries that see
-// them, for that of keys and values. Scores are computed twice, but without atomics, and with nothing in memory but the
-// gradients and two numbers a query.
+// over the keys that they see, for their gradient; a block of the second owns 64 keys and walks over the queries that
+// see them, for that of keys and values. Scores are computed twice, but without atomics, and with nothing in memory but
+// the gradients and two numbers a query.
 //
 // With P = exp(scale * Q K^T - lse), D = dropout's factors, W = D * (grad_out V^T), delta = sum of out * grad_out by
 // row:
@@ -37,7 +37,8 @@ struct QueryGradientKernel {
     const int rows_q = static_cast<int>(shape.rows_q);
     const Own queries(0), grads(Own::kBytes);
     const HeadRows<T> q(shape.q, task.head, shape.head_dim), grad_out(p.grad_out, task.head, shape.head_dim);
-    begin_to_load(kOwnRows, rows_q - task.row, q.head_dim, Copies(queries, q, task.row), Copies(grads, grad_out, task.row));
+    begin_to_load(kOwnRows, rows_q - task.row, q.head_dim, Copies(queries, q, task.row),
+                  Copies(grads, grad_out, task.row));
     const HalfRow mine(p, grad_out, task, rows_q);
     const Spans<kOwnRows> spans(kSpansAt);
     spans.template find<Side::kQueries>(shape, task.row, rows_q);
@@ -53,9 +54,8 @@ struct QueryGradientKernel {
     };
     walk<kKeys>(block, load_keys, [&](int first) {
       each_chunk<kKeys, kMostBlocks>(warp, first, [&](int blocks, int row) {
-        with_count<kMostBlocks>(blocks, [&](auto count) {
-          rows.template include<count>(queries, grads, keys, values, row, first);
-        });
+        with_count<kMostBlocks>(
+            blocks, [&](auto count) { rows.template include<count>(queries, grads, keys, values, row, first); });
       });
     });
     if (any_unfinite(rows.grad_q)) {
@@ -123,9 +123,9 @@ struct QueryGradientKernel {
       Spread<kWidth> sum;
       for (int key = span.begin; key < span.end; ++key) {
         const Spread<kWidth> k_row = load_row<kWidth>(k, key);
-        const ScoreGradient gradient = score_gradient<T, kDropout>(shape, head, query, key - span.key_start,
-                                                                   sees_one_key(shape, span, query), known[0], known[1],
-                                                                   q_row, k_row, grad_row, load_row<kWidth>(v, key));
+        const ScoreGradient gradient =
+            score_gradient<T, kDropout>(shape, head, query, key - span.key_start, sees_one_key(shape, span, query),
+                                        known[0], known[1], q_row, k_row, grad_row, load_row<kWidth>(v, key));
         sum.add(k_row, gradient.score * shape.scale);
       }
       put_row<T>(sum, queries, row);
@@ -210,7 +210,8 @@ struct KeyGradientKernel {
   static constexpr int kQueries = kOtherRows<T, kWidth>;
   using Own = Tile<T, kOwnRows, kWidth>;
   using Other = Tile<T, kQueries, kWidth>;
-  // Shared memory: keys and values, which their gradients replace; queries and grad_out; spans by key, numbers by query.
+  // Shared memory: keys and values, which their gradients replace; queries and grad_out; spans by key, numbers by
+  // query.
   static constexpr int64_t kOtherAt = 2 * Own::kBytes;
   static constexpr int64_t kSpansAt = kOtherAt + 2 * Other::kBytes;
   static constexpr int64_t kNumbersAt = kSpansAt + Spans<kOwnRows>::kBytes;
@@ -241,9 +242,8 @@ struct KeyGradientKernel {
     };
     static_assert(kQueries <= kBlockThreads);
     walk<kQueries>(block, load_queries, [&](int first) {
-      each_chunk<kQueries, 2>(warp, first, [&](int blocks, int row) {
-        rows.include(blocks, keys, values, queries, grads, row, first);
-      });
+      each_chunk<kQueries, 2>(
+          warp, first, [&](int blocks, int row) { rows.include(blocks, keys, values, queries, grads, row, first); });
     });
     if ((kKeysToo && any_unfinite(rows.grad_k)) || (kValuesToo && any_unfinite(rows.grad_v))) {
       recompute(p, task.head, keys, values, spans, own_row, task.row);

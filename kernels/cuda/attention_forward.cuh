@@ -41,9 +41,8 @@ struct AttentionForwardKernel {
     };
     walk<kKeys>(block, load_keys, [&](int first) {
       each_chunk<kKeys, kMostBlocks>(warp, first, [&](int blocks, int row) {
-        with_count<kMostBlocks>(blocks, [&](auto count) {
-          rows.template include<count>(queries, keys, values, row, first);
-        });
+        with_count<kMostBlocks>(blocks,
+                                [&](auto count) { rows.template include<count>(queries, keys, values, row, first); });
       });
     });
     rows.finish(queries);

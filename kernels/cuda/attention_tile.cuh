@@ -17,12 +17,16 @@ inline constexpr int kOwnRows = 64;
 // Rows of the other side that shared memory holds at once: so many that four blocks or more share a multiprocessor, and
 // one computes while the others wait for memory. Most blocks of short sentences need no second tile.
 template <class T, int kWidth>
-inline constexpr int kOtherRows = sizeof(T) == 4 ? (kWidth <= 64 ? 64 : 32) : (kWidth <= 64 ? 112 : kWidth <= 96 ? 96 : 64);
+inline constexpr int kOtherRows = sizeof(T) == 4 ? (kWidth <= 64 ? 64 : 32)
+                                                 : (kWidth <= 64   ? 112
+                                                    : kWidth <= 96 ? 96
+                                                                   : 64);
 
 template <class T>
 inline constexpr int kVector = 16 / static_cast<int>(sizeof(T));
 
-// Rows of one head. Between two there are less than 2**31 elements (csrc/cuda/attention.cpp), which is one product less.
+// Rows of one head. Between two there are less than 2**31 elements (csrc/cuda/attention.cpp), which is one product
+// less.
 template <class T>
 struct HeadRows {
   Global<const T> memory;
@@ -32,9 +36,7 @@ struct HeadRows {
       : memory(Global<const T>(input.data) + head * input.head_stride),
         row_stride(static_cast<int>(input.row_stride)),
         head_dim(static_cast<int>(head_dim)) {}
-  FASTLM_DEVICE Global<const T> at(int row, int column) const {
-    return memory + (int64_t{row} * row_stride + column);
-  }
+  FASTLM_DEVICE Global<const T> at(int row, int column) const { return memory + (int64_t{row} * row_stride + column); }
 };
 
 // What a block works on: rows from `row` on of a head. Blocks that run side by side have the heads of the same rows,
@@ -68,7 +70,7 @@ struct Copies {
   }
 };
 
-// Begins to copy rows [first, first + rows) into each tile; rows from `end` on and columns from head_dim on are 0.
+// Begins to copy the first `rows` rows of each tile; those from `end` on and columns from head_dim on are 0.
 template <class T, class AnyTile, class... Others>
 FASTLM_DEVICE void begin_to_load(int rows, int end, int head_dim, Copies<T, AnyTile> copies, Others... others) {
   using Shares = Copies<T, AnyTile>;
@@ -84,13 +86,13 @@ FASTLM_DEVICE void begin_to_load(int rows, int end, int head_dim, Copies<T, AnyT
   }
 }
 
-// Walks over the rows of the other side that a block meets, a tile of kRows at a time: load(first, rows) begins to bring
-// them and what a chunk of 16 may take too many, and each warp has its look(first) at the tile. Own rows whose copies
-// were begun before are there at the first look, and a warp may overwrite its own in the end. One tile at a time: other
-// blocks of the multiprocessor compute meanwhile.
+// Walks over the rows of the other side that a block meets, a tile of kRows at a time: load(first, rows) begins to
+// bring them and what a chunk of 16 may take too many, and each warp has its look(first) at the tile. Own rows whose
+// copies were begun before are there at the first look, and a warp may overwrite its own in the end. One tile at a
+// time: other blocks of the multiprocessor compute meanwhile.
 template <int kRows, class Load, class Look>
 FASTLM_DEVICE void walk(const Span& block, Load load, Look look) {
-  int first = block.begin;
+  int first = block.begin < block.end ? block.begin : 0;
   while (true) {
     const int rows = block.end - first + 15;
     load(first, rows < kRows ? rows : kRows);
@@ -114,8 +116,9 @@ FASTLM_DEVICE void with_count(int count, Body body) {
   body(std::integral_constant<int, kMost>{});
 }
 
-// Cuts what a warp meets of a tile of kRows rows, which begins at row `first`, into chunks of up to kMost times 16 rows:
-// look(blocks, row) has the number of 16 rows and the row of the tile where they begin. Chunks may hold rows that nobody here sees.
+// Cuts what a warp meets of a tile of kRows rows, which begins at row `first`, into chunks of up to kMost times 16
+// rows: look(blocks, row) has the number of 16 rows and the row of the tile where they begin. Chunks may hold rows that
+// nobody here sees.
 template <int kRows, int kMost, class Look>
 FASTLM_DEVICE void each_chunk(const Span& warp, int first, Look look) {
   const int begin = warp.begin > first ? warp.begin - first : 0;

@@ -296,8 +296,7 @@ struct LayerNormBackwardKernel {
     };
 
     const auto read_grad_x = [&](int i) {
-      return p.grad_x == nullptr ? Unit{}
-                                 : read_unit(Global<const R>(p.grad_x) + row_offset(p.grad_x_rows, row), i, n);
+      return p.grad_x == nullptr ? Unit{} : read_unit(Global<const R>(p.grad_x) + row_offset(p.grad_x_rows, row), i, n);
     };
 
     Parts held;

@@ -106,8 +106,8 @@ void run() {
   grad_v.add_to(regions, "grad_v", true);
   std::vector<float> numbers(kHeads * kRows * kNumbers);
   regions.add({"numbers", numbers.data(), 4, {kHeads, kRows, kNumbers}, {kRows * kNumbers, kNumbers, 1}, true}, true);
-  const AttentionBackward backward{shape, grad.input(),       out.input(),        lse.data(),
-                                   kRows, grad_q.data.data(), grad_k.data.data(), grad_v.data.data(),
+  const AttentionBackward backward{shape,         grad.input(),       out.input(),        lse.data(),
+                                   kRows,         grad_q.data.data(), grad_k.data.data(), grad_v.data.data(),
                                    numbers.data()};
   attention_backward<Half, kWidth>(backward, nullptr);
   const Results results{out, grad_q, grad_k, grad_v};

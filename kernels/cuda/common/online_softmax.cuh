@@ -12,8 +12,8 @@ inline constexpr float kLog2E = 0x1.715476p+0f;
 // 0 instead of NaN. NaN itself stays: maximum() drops it, but no sum does.
 FASTLM_DEVICE float base_of(float largest) { return largest == -INFINITY ? 0.0f : largest; }
 
-// Exponentials for data of type T: exp(x) = power<T>(x * kToPower<T>). Where it has 16 bits, rounding the exponent of two
-// costs nothing that can be seen.
+// Exponentials for data of type T: exp(x) = power<T>(x * kToPower<T>). Where it has 16 bits, rounding the exponent of
+// two costs nothing that can be seen.
 template <class T>
 inline constexpr float kToPower = std::is_same_v<T, float> ? 1.0f : kLog2E;
 template <class T>

@@ -1,11 +1,12 @@
 // Tiles in shared memory, and the fragments that a warp takes from them for its tensor cores: 16 rows by 16 columns on
 // the left (Left), 16 by 16 on the right (Right), 16 by 8 sums (float[4]).
 //
-// All go through mma.sync.m16n8k16. A float is cut into three bf16 of eight bits, which are all that it has, and six of
-// their nine products are added; the others are beyond its last bit (Henry, Tang and Heinecke, "Leveraging the bfloat16
-// artificial intelligence datatype for higher-precision computations", 2019). Tensor cores round towards zero as they
-// add up, so their sums of 16 products begin at zero and are added outside (Ootomo and Yokota, "Recovering single
-// precision accuracy from tensor cores while surpassing the FP32 theoretical peak performance", 2022).
+// All go through mma.sync.m16n8k16. A float is cut into three bf16 of eight bits, which are all that it has, each
+// rounded to nearest, and six of their nine products are added; the others are beyond its last bit (Henry, Tang and
+// Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations", 2019). Tensor
+// cores round towards zero as they add up, so their sums of 16 products begin at zero and are added outside (Ootomo and
+// Yokota, "Recovering single precision accuracy from tensor cores while surpassing the FP32 theoretical peak
+// performance", 2022).
 #pragma once
 
 #include "kernels/cuda/common/device.cuh"
@@ -126,34 +127,28 @@ FASTLM_DEVICE Parts cut(const float (&pairs)[4][2]) {
     float low = pairs[i][0], high = pairs[i][1];
     FASTLM_UNROLL
     for (int part = 0; part < 3; ++part) {
-      const uint32_t low_top = word_of(low) & 0xFFFF0000u, high_top = word_of(high) & 0xFFFF0000u;
-      parts.words[part][i] = low_top >> 16 | high_top;
-      low -= word_as<float>(low_top);
-      high -= word_as<float>(high_top);
+      const uint32_t word = pack<BFloat16>(low, high);
+      parts.words[part][i] = word;
+      low -= word_as<float>(word << 16);
+      high -= word_as<float>(word & 0xFFFF0000u);
     }
   }
   return parts;
 }
 
-// sums += left * right, eight columns from the two words of `right` that begin at word `from`. Where a tensor core adds
-// up, it drops what is far below the largest product: the largest products are added eight at a time.
+// sums += left * right, eight columns from the two words of `right` that begin at word `from`.
 FASTLM_DEVICE void multiply_add_parts(float (&sums)[4], const Parts& left, const Parts& right, int from) {
-  float small[4] = {}, halves[2][4] = {};
+  float part_sums[4] = {};
   FASTLM_UNROLL
-  for (int order = 2; order >= 1; --order) {  // the smallest products first
+  for (int order = 2; order >= 0; --order) {  // the smallest products first
     FASTLM_UNROLL
     for (int part = 0; part <= order; ++part) {
       const uint32_t words[2] = {right.words[order - part][from], right.words[order - part][from + 1]};
-      mma<BFloat16>(small, left.words[part], words);
+      mma<BFloat16>(part_sums, left.words[part], words);
     }
   }
-  const uint32_t(&large)[4] = left.words[0];
-  const uint32_t left_halves[2][4] = {{large[0], large[1], 0, 0}, {0, 0, large[2], large[3]}};
-  const uint32_t right_halves[2][2] = {{right.words[0][from], 0}, {0, right.words[0][from + 1]}};
   FASTLM_UNROLL
-  for (int half = 0; half < 2; ++half) mma<BFloat16>(halves[half], left_halves[half], right_halves[half]);
-  FASTLM_UNROLL
-  for (int i = 0; i < 4; ++i) sums[i] += halves[0][i] + (halves[1][i] + small[i]);
+  for (int i = 0; i < 4; ++i) sums[i] += part_sums[i];
 }
 
 // The 16 x 16 sums += left * right, as two of eight columns.
