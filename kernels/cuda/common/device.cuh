@@ -3,7 +3,7 @@
 //
 // A kernel is a struct with `static constexpr int kThreads` (a block's, whole warps) and `static void run(const
 // Params&)`, marked FASTLM_DEVICE; launch<Kernel>(grid_x, grid_y, shared_bytes, stream, params) runs it. Where it has a
-// `static constexpr int kBlocks`, so many of its blocks fit a multiprocessor at once.
+// `static constexpr int kBlocks`, so many of its blocks fit a multiprocessor at once; it may depend on kHopper.
 //
 //   thread_index() lane_index() warp_index() block_x() block_y() grid_x()
 //   barrier()                      all threads of the block: no divergence, and memory is ordered

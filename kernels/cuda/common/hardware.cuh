@@ -250,6 +250,13 @@ FASTLM_DEVICE int bit_count(uint32_t word) { return __popc(word); }
 // ---- launches -------------------------------------------------------------------------------------------------------
 using Stream = void*;  // a cudaStream_t, for callers that do not include CUDA's headers
 
+// Whether this is compiled for sm_90 or later.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+inline constexpr bool kHopper = false;
+#else
+inline constexpr bool kHopper = true;
+#endif
+
 // How many blocks of a kernel a multiprocessor must be able to run at once, which bounds their registers.
 template <class Kernel, class = void>
 inline constexpr int kBlocksAtOnce = 1;

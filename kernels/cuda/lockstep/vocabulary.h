@@ -329,6 +329,7 @@ inline double log(double x) { return std::log(x); }
 
 // ---- launches
 using Stream = void*;
+inline constexpr bool kHopper = true;
 
 template <class Kernel, class Params>
 void launch(int64_t grid_x, int64_t grid_y, int64_t shared_bytes, Stream, const Params& params) {
