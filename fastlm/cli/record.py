@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlm.cli.flags import add_config_flags, config_from_args
-from fastlm.data.config import DataConfig
+from fastlm.data.config import SOURCE, DataConfig
 from fastlm.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastlm.record.recipe import Recipe
 
-READING = ("data", "cache", "encoding", "on_bad_text", "on_bad_row", "columns", "sheet", "align")
 SCALES = ("small", "cpu", "full")
 OUT = "record"
 
@@ -47,7 +46,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time (default 1)")
     run.add_argument("--threads", metavar="N", type=int, default=0, help="CPU threads of a run; 0: shared by the jobs")
     run.add_argument("--only", metavar="RUN", nargs="+", default=(), help="only these runs of the case")
-    add_config_flags(run, DataConfig, only=READING)
+    add_config_flags(run, DataConfig, only=SOURCE)
     run.set_defaults(handler=run_case)
 
 
@@ -88,7 +87,7 @@ def _add_hours(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     hours.add_argument(
         "--threads", metavar="N", type=int, default=0, help="CPU threads of the short run; 0: every core"
     )
-    add_config_flags(hours, DataConfig, only=READING)
+    add_config_flags(hours, DataConfig, only=SOURCE)
     hours.set_defaults(handler=run_hours)
 
 

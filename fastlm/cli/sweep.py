@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 
 from fastlm.cli.flags import add_config_flags, config_from_args
-from fastlm.data.config import DataConfig
+from fastlm.data.config import SOURCE, DataConfig
 from fastlm.errors import ConfigError
-
-READING = ("data", "cache", "encoding", "on_bad_text", "on_bad_row", "columns", "sheet", "align")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--out", metavar="DIR", default="", help="folder of the search (default sweeps/RECIPE)")
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="trials at a time (default 1)")
     parser.add_argument("--threads", metavar="N", type=int, default=0, help="CPU threads of a trial; 0: shared by jobs")
-    add_config_flags(parser, DataConfig, only=READING)
+    add_config_flags(parser, DataConfig, only=SOURCE)
     parser.set_defaults(handler=run)
 
 

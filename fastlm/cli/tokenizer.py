@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fastlm.cli.flags import add_config_flags, config_from_args
-from fastlm.data.config import DataConfig
+from fastlm.data.config import READING, DataConfig
 from fastlm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fastlm.text.readers import ReadReport
 
-_READING = ("encoding", "on_bad_text", "on_bad_row", "columns", "sheet", "align")
 _SAMPLES = {
     "ko": "나는 어제 친구와 함께 도서관에서 한국어 문법을 공부했습니다.",
     "en": "Yesterday I studied Korean grammar at the library together with a friend.",
@@ -59,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="PATH", nargs="+", required=True, help="files, folders, or LANG=FILE")
-    add_config_flags(parser, DataConfig, only=_READING)
+    add_config_flags(parser, DataConfig, only=READING)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from fastlm.config import option
 
+#: fields of `DataConfig` that say how text is read, and those that say which text, too
+READING = ("encoding", "on_bad_text", "on_bad_row", "columns", "sheet", "align")
+SOURCE = ("data", "cache", *READING)
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.config import flag_name
-from fastlm.data.config import DataConfig
+from fastlm.data.config import READING, DataConfig
 from fastlm.data.store import FORMAT, file_sha256
 from fastlm.errors import ConfigError, DataError
 
 TOKENIZER_KINDS = ("byte", "char")
 # The fields of DataConfig that decide a store's contents, besides `data` and `tokenizer`.
-OPTIONS = ("encoding", "on_bad_text", "on_bad_row", "columns", "sheet", "align", "valid_fraction", "split_seed")
+OPTIONS = (*READING, "valid_fraction", "split_seed")
 
 
 def recipe_of(config: DataConfig, vocab_size: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from fastlm.data.batching import FRAME
-from fastlm.data.config import DataConfig
+from fastlm.data.config import SOURCE, DataConfig
 from fastlm.errors import CheckpointError
 from fastlm.models.size import flops_per_token
 from fastlm.record import recipe, state, tables
@@ -100,8 +100,7 @@ def of_short_run(reading: DataConfig, threads: int) -> Speed:
     config = recipe.find("case-01").runs["layers-6"]
     data = dataclasses.replace(
         config.data,
-        **{field: getattr(reading, field) for field in ("data", "cache", "encoding", "on_bad_text", "on_bad_row")},
-        **{field: getattr(reading, field) for field in ("columns", "sheet", "align")},
+        **{field: getattr(reading, field) for field in SOURCE},
         batch_size=SHORT_BATCH,
     )
     with tempfile.TemporaryDirectory(prefix="fastlm-hours-") as folder:

@@ -47,8 +47,8 @@ def write(record: Path, to: Path, *, timings: bool = True) -> list[Path]:
     if not found:
         raise CheckpointError(f"{record}: no case here yet; make one with fastlm record run CASE --out {record}")
     to.mkdir(parents=True, exist_ok=True)
-    contents = "\n".join(f"- [{_title(case)}](#{html.anchor(_title(case))})" for case in found)
-    parts = [INTRODUCTION, *([TIMINGS] if timings else []), contents]
+    links = [f"[{_title(case)}](#{html.anchor(_title(case))})" for case in found]
+    parts = [INTRODUCTION, *([TIMINGS] if timings else []), tables.overview(found, links)]
     parts += [_case(case, to, timings=timings) for case in found]
     text = "\n\n".join(parts) + "\n"
     atomic.replace_file(to / MARKDOWN, text.encode())
@@ -98,7 +98,8 @@ def _base(path: str) -> str:
 
 
 def _machine(decided: dict[str, object]) -> str:
-    return f"{decided['device']}, {decided['dtype']}, {decided['threads']} threads, torch {decided['torch']}"
+    threads = f"{decided['threads']} thread{'' if decided['threads'] == 1 else 's'}"
+    return f"{decided['device']}, {decided['dtype']}, {threads}, torch {decided['torch']}"
 
 
 def _pictures(paths: list[Path], to: Path) -> str:

@@ -29,6 +29,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
+def overview(cases: Sequence[CaseView], links: Sequence[str]) -> str:
+    """A row for each case, with its best run: the lowest bits per character, or loss where no run has those."""
+    rows = []
+    for case, link in zip(cases, links, strict=True):
+        name, line = _best_run(case)
+        rows.append([link, str(len(case.runs)), name, _cell(line, "loss"), *_pair(line)])
+    return table(["case", "runs", "best run", "its validation loss", "accuracy", "bits/char"], rows)
+
+
+def _best_run(case: CaseView) -> tuple[str, Line | None]:
+    best = {run.name: line for run in case.runs if (line := scores(run).best)}
+    for field in ("bits_per_character", "loss"):
+        known = {name: value for name, line in best.items() if (value := number(line.get(field))) is not None}
+        if known:
+            name = min(known, key=lambda run: known[run])
+            return name, best[name]
+    return NONE, None
+
+
 def parameters(case: CaseView) -> str:
     """A row for each setting, a column for each run."""
     configs = [_flat(run.config) for run in case.runs]

@@ -7,6 +7,7 @@ tokens and wall time as the x axis, a column for each language.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import textwrap
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -22,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from fastlm.errors import CheckpointError
 from fastlm.train import metrics
@@ -60,6 +62,8 @@ MARK_BELOW, SMOOTH_ABOVE, SMOOTHED_POINTS = 40, 100, 60
 #: inches
 WIDTH, ROW_HEIGHT, MARGIN = 11.0, 3.4, 0.7
 NOTE_WIDTH = 130  # characters of a figure's note in a row
+#: of a PNG; a palette makes it a third as large, and a record has hundreds
+DPI, COLOURS = 120, 128
 
 Line = Mapping[str, Any]
 
@@ -74,12 +78,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """One quantity of several runs: ``curves[run, split][language]``, ``""`` being all languages."""
+    """One quantity of several runs: ``curves[run, split][language]``, ``""`` being all languages.
+
+    Attributes:
+        noisy: whether many points are drawn as their running mean. A rate is what it is.
+    """
 
     runs: list[str]
     label: str
     curves: dict[tuple[str, str], dict[str, Curve]]
-    baseline: float | None
+    baseline: float | None = None
+    noisy: bool = True
 
     @property
     def languages(self) -> set[str]:
@@ -153,7 +162,13 @@ def draw(
     made = []
     with drawing():
         for stem, (field, label) in charts.items():
-            chart = _chart(lines, field, label, baseline if field == "loss" else None)
+            chart = Chart(
+                list(lines),
+                label,
+                _all_curves(lines, field),
+                baseline=baseline if field == "loss" else None,
+                noisy=stem not in RATES,
+            )
             grid = _grid(chart, axes, splits, languages)
             if grid:
                 _draw(chart, grid, out / f"{stem}{suffix}.png", title, note)
@@ -195,9 +210,8 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *[name for name in HANGUL_FONTS if name in installed][:1]]
 
 
-def _chart(runs: Mapping[str, Sequence[Line]], field: str, label: str, baseline: float | None) -> Chart:
-    curves = {(run, split): _curves(lines, split, field) for run, lines in runs.items() for split in SPLITS}
-    return Chart(list(runs), label, curves, baseline)
+def _all_curves(runs: Mapping[str, Sequence[Line]], field: str) -> dict[tuple[str, str], dict[str, Curve]]:
+    return {(run, split): _curves(lines, split, field) for run, lines in runs.items() for split in SPLITS}
 
 
 def _curve(lines: Sequence[Line], split: str, value: Callable[[Line], Any]) -> Curve:
@@ -241,7 +255,9 @@ def _grid(chart: Chart, axes: Sequence[str], splits: Sequence[str], languages: s
 def _draw(chart: Chart, grid: list[list[Panel]], path: Path, title: str, note: str) -> None:
     """One PNG."""
     figure = Figure(figsize=(WIDTH, MARGIN + ROW_HEIGHT * len(grid)), layout="constrained")
-    axes = figure.subplots(len(grid), len(grid[0]), sharex="row", sharey=True, squeeze=False)
+    # Each split has a scale of its own: on a common one, what runs differ in is lost beside the gap between the splits.
+    same: Literal["row", "col"] = "row" if grid[0][0].language else "col"
+    axes = figure.subplots(len(grid), len(grid[0]), sharex="row", sharey=same, squeeze=False)
     looks = _Looks(chart.runs, sorted(chart.languages - {""}))
     for row, panels in enumerate(grid):
         for column, panel in enumerate(panels):
@@ -258,7 +274,13 @@ def _draw(chart: Chart, grid: list[list[Panel]], path: Path, title: str, note: s
     small = "\n".join(textwrap.wrap(note, NOTE_WIDTH))
     if title or small:
         figure.suptitle(_plain("\n".join(part for part in (title, small) if part)), fontsize=9 if small else "large")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI)
+    Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _fill(axes: Axes, chart: Chart, looks: _Looks, panel: Panel) -> None:
@@ -270,7 +292,11 @@ def _fill(axes: Axes, chart: Chart, looks: _Looks, panel: Panel) -> None:
             if panel.language is None and panel.split == "train" and language and len(chart.runs) > 1:
                 continue  # noisy curves of several runs and languages over each other tell nothing
             look = looks.of(run, "" if panel.language else language)
-            _line(axes, curve.x[panel.axis], curve.y, look, raw=not language or bool(panel.language))
+            x, y = curve.x[panel.axis], curve.y
+            if chart.noisy and len(y) > SMOOTH_ABOVE:
+                _smoothed(axes, x, y, look, raw=not language or bool(panel.language))
+            else:
+                axes.plot(x, y, marker="o" if len(y) <= MARK_BELOW else None, markersize=3, **look)
     if chart.baseline is not None and _has_baseline(panel):
         axes.axhline(chart.baseline, **BASELINE)
     axes.set_xlabel(AXES[panel.axis][1])
@@ -284,11 +310,8 @@ def _has_baseline(panel: Panel) -> bool:
     return not panel.language
 
 
-def _line(panel: Axes, x: list[float], y: list[float], look: dict[str, Any], *, raw: bool) -> None:
-    """A line; of a long one the running mean, and behind it faintly, where ``raw``, the points themselves."""
-    if len(y) <= SMOOTH_ABOVE:
-        panel.plot(x, y, marker="o" if len(y) <= MARK_BELOW else None, markersize=3, **look)
-        return
+def _smoothed(panel: Axes, x: list[float], y: list[float], look: dict[str, Any], *, raw: bool) -> None:
+    """The running mean, and behind it faintly, where ``raw``, the points themselves."""
     if raw:
         panel.plot(x, y, **{**look, "linewidth": 0.6, "alpha": 0.25})
     panel.plot(x, _running_mean(y, len(y) // SMOOTHED_POINTS), **look)

@@ -64,6 +64,8 @@ def markdown(record: Path, to: Path, **options: bool) -> str:
 
 def test_parameters_sizes_and_scores(record: Path, tmp_path: Path) -> None:
     text = markdown(record, tmp_path / "page")
+    title = "[case-01: Layers 4 and 6, no decay](#case-01-layers-4-and-6-no-decay)"
+    assert f"| {title} | 2 | layers-4 | 5.0000 | 0.200 | 1.667 |" in text
     assert "| layers | **4** | **6** |" in text
     assert "| d_model | 256 | 256 |" in text
     assert "| vocab_size | 7996 | 7996 |" in text
@@ -77,6 +79,7 @@ def test_parameters_sizes_and_scores(record: Path, tmp_path: Path) -> None:
     assert "| layers-4 | 4.0000 | 0.300 | – | 6.0000 | 0.100 | – |" in text
     assert "scaled down (--scale cpu)" in text
     assert "in 93.7 hours" in text
+    assert "cpu, bfloat16, 2 threads, torch 2.13" in text
     assert "from ko.txt, en.txt" in text and "/somewhere" not in text
 
 
@@ -145,6 +148,21 @@ def test_a_damaged_folder_is_named(record: Path, tmp_path: Path) -> None:
     (record / "case-01" / "case.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"case-01/case.json: damaged"):
         page.write(record, tmp_path)
+
+
+def test_the_best_run_of_a_case_has_the_fewest_bits_per_character() -> None:
+    def run(name: str, *lines: dict[str, Any]) -> view.RunView:
+        return view.RunView(name, None, {}, list(lines), "")
+
+    def row(*runs: view.RunView) -> str:
+        return tables.overview([view.CaseView(CaseFolder(Path("x")), {}, list(runs))], ["x"]).splitlines()[-1]
+
+    small = run("small vocabulary", line("valid", 20, 4.0, bits_per_character=2.0))
+    large = run("large vocabulary", line("valid", 20, 5.0, bits_per_character=1.5))
+    elsewhere = run("another tool's", {"split": "valid", "step": 3, "loss": 1.0})
+    assert row(small, large, elsewhere) == "| x | 3 | large vocabulary | 5.0000 | 0.200 | 1.500 |"
+    assert row(run("none"), elsewhere) == "| x | 2 | another tool's | 1.0000 | – | – |"
+    assert row(run("none")) == "| x | 1 | – | – | – | – |"
 
 
 def test_scores_of_runs_without_values() -> None:

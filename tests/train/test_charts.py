@@ -7,7 +7,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from fastlm.errors import CheckpointError
 from fastlm.train import charts
@@ -26,7 +29,8 @@ def write_run(folder: Path, length: int, *, every: int = 5, **extra: Any) -> Pat
 
 
 def is_png(path: Path) -> bool:
-    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size > 10_000
+    with Image.open(path) as image:
+        return image.format == "PNG" and image.mode == "P" and len(image.convert("RGB").getcolors()) > 10
 
 
 def test_overlays_unlike_runs_without_a_warning(tmp_path: Path) -> None:
@@ -98,7 +102,7 @@ def test_points_lie_on_every_axis() -> None:
 
 
 def test_a_row_for_each_axis_and_a_column_for_each_split_or_language() -> None:
-    chart = charts._chart({"a": lines_of(3), "b": lines_of(5)}, "loss", "loss", None)
+    chart = charts.Chart(["a", "b"], "loss", charts._all_curves({"a": lines_of(3), "b": lines_of(5)}, "loss"))
     grid = charts._grid(chart, ["tokens", "time"], ["train", "valid"], "together")
     assert [[(p.axis, p.split, p.language) for p in row] for row in grid] == [
         [("tokens", "train", ""), ("tokens", "valid", "")],
@@ -125,3 +129,34 @@ def test_a_note_the_rate_and_a_suffix(tmp_path: Path) -> None:
     made = charts.draw(runs, tmp_path, charts=charts.CHARTS | charts.RATES, axes=list(charts.AXES), **options)
     assert [path.name for path in made] == ["loss-x.png", "lr-x.png"]
     assert all(map(is_png, made))
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is drawn, instead of its file."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(charts, "_save", lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+def test_each_split_has_a_scale_of_its_own(figures: list[Figure], tmp_path: Path) -> None:
+    lines = [line | {"loss": line["loss"] + 5 * (line["split"] == "valid")} for line in lines_of(5)]
+    for line in lines:
+        line["languages"]["ko"]["loss"] += 1
+    charts.draw({"a": lines}, tmp_path, languages="together")
+    charts.draw({"a": lines}, tmp_path, languages="apart")
+    together, apart = ([axes.get_ylim() for axes in figure.axes] for figure in figures)
+    training, validation = together[:2]
+    assert training[1] < validation[0]
+    assert together[2:] == [training, validation]  # over the next axis
+    assert apart[0] == apart[1] and apart[2] == apart[3]  # languages beside each other
+
+
+def test_many_points_are_smoothed_but_not_a_rate(figures: list[Figure], tmp_path: Path) -> None:
+    lines = [{"split": "train", "step": n, "loss": n % 2, "lr": n % 2} for n in range(1, 201)]
+    charts.draw({"a": lines}, tmp_path, charts=charts.CHARTS | charts.RATES, axes=["step"], splits=["train"])
+    loss, rate = (figure.axes[0].lines for figure in figures)
+    points = [n % 2 for n in range(1, 201)]
+    assert len(loss) == 2 and list(loss[0].get_ydata()) == points
+    assert np.ptp(np.asarray(loss[1].get_ydata())[3:]) < 0.5
+    assert len(rate) == 1 and list(rate[0].get_ydata()) == points

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fastlm.data.config import DataConfig
+from fastlm.data.config import SOURCE, DataConfig
 from fastlm.record.sweep.recipe import Search
 from fastlm.record.view import number
 from fastlm.train import metrics
@@ -21,7 +21,6 @@ from fastlm.train.trainer import train
 
 #: called with the number of an evaluation, from 1, and the searched value; True gives the trial up
 Told = Callable[[int, float], bool]
-READING = ("data", "cache", "encoding", "on_bad_text", "on_bad_row", "columns", "sheet", "align")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def run(search: Search, chosen: Mapping[str, Any], folder: Path, reading: DataCo
     """
     config = search.config(chosen)
     resume = "auto" if (folder / CONFIG).exists() else ""
-    place = {name: getattr(reading, name) for name in READING}
+    place = {name: getattr(reading, name) for name in SOURCE}
     settings: dict[str, Any] = {"run": str(folder), "resume": resume, "threads": threads, "keep": 1}
     full = RunConfig(
         model=config.model,
