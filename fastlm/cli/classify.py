@@ -93,15 +93,18 @@ def report(loaded: Loaded, folder: Path, test: tuple[str, ...]) -> None:
 
 
 def score(loaded: Loaded, other: tuple[str, ...]) -> Classification:
-    """Of what a classifier's run held out, or of all of other labelled texts."""
+    """Of what a classifier's run held out, or of all of other labelled texts, on the device of its training."""
     from fastlm.data.labelled import labelled, labelled_test
     from fastlm.models.classifier import TextClassifier
+    from fastlm.train import plan
     from fastlm.train.classification import classification
+    from fastlm.train.distributed import World
 
+    machine = plan.machine(loaded.config.train, World())
     config, labels = loaded.config, loaded.config.model.labels
     if other:
         corpus = labelled_test(dataclasses.replace(config.data, data=other), loaded.tokenizer, labels)
     else:
         corpus = labelled(config.data, loaded.tokenizer, labels)
     assert isinstance(loaded.model, TextClassifier)
-    return classification(loaded.model, corpus, corpus.select("valid", DataConfig()))
+    return classification(loaded.model.to(machine.device), corpus, corpus.select("valid", DataConfig()))

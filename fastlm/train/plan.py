@@ -117,8 +117,10 @@ def _gains_from_bf16(device: torch.device) -> bool:
 
 
 def _backends(config: TrainConfig, device: torch.device) -> tuple[dict[str, str], tuple[str, ...]]:
-    asked = config.kernels if config.kernels != "auto" else os.environ.get("FASTLM_BACKEND", "")
-    picks = check_kernels(device.type, asked, "--kernels", "use --kernels auto")
+    if config.kernels == "auto":
+        picks = check_kernels(device.type, os.environ.get("FASTLM_BACKEND", ""), "FASTLM_BACKEND", "unset it")
+    else:
+        picks = check_kernels(device.type, config.kernels, "--kernels", "use --kernels auto")
     slow: list[str] = []
     if config.kernels == "auto" and (fault := ops.native_fault()):
         slow.append(fault)

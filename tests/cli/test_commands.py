@@ -172,10 +172,12 @@ def test_an_instruction_set_that_is_not_here_is_one_line(workspace: Path, comman
     assert not (workspace / "new").exists()
 
 
-def test_a_backend_that_cannot_run_here_is_one_line(workspace: Path) -> None:
+@pytest.mark.parametrize("words", [("fill", "encoder", "[MASK]"), ("eval", "encoder"), ("eval", "classifier")])
+def test_a_backend_that_cannot_run_here_is_one_line(workspace: Path, classifier: Path, words: tuple[str, ...]) -> None:
     """Triton's kernels without its interpreter, on a CPU."""
+    command, run, *rest = words
     done = subprocess.run(
-        [sys.executable, "-m", "fastlm.cli.main", "fill", str(workspace / "encoder"), "[MASK]"],
+        [sys.executable, "-m", "fastlm.cli.main", command, str(workspace / run), *rest],
         capture_output=True,
         text=True,
         env={
