@@ -62,17 +62,17 @@ def _title(case: CaseView) -> str:
 
 def _case(case: CaseView, to: Path, *, timings: bool) -> str:
     drawn = pictures.draw(case, to / case.folder.name, timings=timings)
+    charts = filter(None, (_pictures(paths, to) for paths in (drawn.main, drawn.languages, drawn.others)))
+    scores = filter(None, (tables.results(case, timings=timings), tables.languages(case)))
     blocks = [
         f"## {_title(case)}",
         _about(case),
         f"### Parameters\n\nBold: what the runs differ in.\n\n{tables.parameters(case)}",
         f"### Text and steps\n\n{tables.sizes(case)}",
+        f"### Result\n\n{_result(case.folder, to)}",
+        *("### Scores", *scores),
+        *("### Charts", "\n\n".join(charts) or "No run has a line of metrics yet."),
     ]
-    charts = [_pictures(paths, to) for paths in (drawn.main, drawn.languages, drawn.others)]
-    blocks.append("### Charts\n\n" + ("\n\n".join(filter(None, charts)) or "No run has a line of metrics yet."))
-    scores = [tables.results(case, timings=timings), tables.languages(case)]
-    blocks.append("### Scores\n\n" + "\n\n".join(filter(None, scores)))
-    blocks.append(f"### Result\n\n{_result(case.folder, to)}")
     return "\n\n".join(blocks)
 
 
