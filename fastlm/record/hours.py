@@ -126,7 +126,7 @@ def _words(scale: Scale, speed: Speed) -> str:
     if scale.visits:
         parts.append(f"{scale.words[:1].upper()}{scale.words[1:]}.")
     else:
-        parts.append(f"{GPU}: {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s, a goal, not a measurement.")
+        parts.append(f"On {GPU}: {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s, a goal, not a measurement.")
     return " ".join([*parts, "Evaluations and saves are not counted."])
 
 

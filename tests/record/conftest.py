@@ -75,8 +75,8 @@ def fastlm(text: Path) -> Command:
     return start
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    """What a command printed, when it ends with that exit code."""
-    said, _ = process.communicate(timeout=240)
+def finish(process: subprocess.Popen[str], code: int = 0, *, seconds: float = 240) -> str:
+    """What a command printed, when it ends with that exit code in that time."""
+    said, _ = process.communicate(timeout=seconds)
     assert process.returncode == code, said
     return said

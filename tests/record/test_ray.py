@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from fastlm.errors import CheckpointError
 from fastlm.train import checkpoint, metrics
 from tests.record.conftest import Command, finish
 
 pytest.importorskip("ray.tune", reason="a search with Ray Tune, which is an optional engine")
 
-TRIALS, STEPS, EVERY = 6, 40, 5
+TRIALS, STEPS, EVERY = 4, 40, 5
 SEARCH = f"""
 title = "a toy search with Ray"
 engine = "ray"
@@ -53,10 +54,11 @@ def evaluations(run: Path) -> list[int]:
     """Steps of a trial's evaluations so far."""
     try:
         return [line["step"] for line in metrics.read(run / "metrics.jsonl") if line["split"] == "valid"]
-    except Exception:  # it is being written, or has not begun
+    except CheckpointError:  # it has not begun
         return []
 
 
+@pytest.mark.timeout(900)  # Ray starts a cluster, and a process that imports torch for every trial
 def test_a_killed_search_goes_on(fastlm: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # no word of a test leaves the machine
     (tmp_path / "toy.toml").write_text(SEARCH, encoding="utf-8")
@@ -72,10 +74,11 @@ def test_a_killed_search_goes_on(fastlm: Command, text: Path, tmp_path: Path, mo
     assert evaluations(out / "trials" / "0000")[-1] == STEPS
     assert len(list((out / "trials").iterdir())) < TRIALS
 
-    said = finish(fastlm(*words))
+    said = finish(fastlm(*words), seconds=600)
     rows = {int(number): (end, float(value)) for number, end, value in ROW.findall(said)}
     assert sorted(rows) == list(range(TRIALS))
     assert (out / "trials" / "0000" / "metrics.jsonl").read_bytes() == first  # what had ended was left alone
+    rates = set()
     for number, (end, value) in rows.items():
         run = out / "trials" / f"{number:04}"
         steps = evaluations(run)
@@ -86,14 +89,7 @@ def test_a_killed_search_goes_on(fastlm: Command, text: Path, tmp_path: Path, mo
         if end == "done":
             assert checkpoint.steps(run)[-1] == STEPS
         config = json.loads((run / "config.json").read_bytes())["config"]
+        rates.add(config["train"]["lr"])
         assert 1e-4 <= config["train"]["lr"] <= 1e-2 and config["model"]["layers"] in (1, 2)
-    assert (
-        len(
-            {
-                json.loads((path / "config.json").read_bytes())["config"]["train"]["lr"]
-                for path in (out / "trials").iterdir()
-            }
-        )
-        == TRIALS
-    )
+    assert len(rates) == TRIALS
     assert (out / "parallel.png").read_bytes()[:4] == b"\x89PNG"

@@ -7,6 +7,7 @@ The number of trials is that of the first start. Choices are drawn at random; Op
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastlm.errors import ConfigError, FastlmError
@@ -89,15 +90,23 @@ def _trainable(folder: SweepFolder, wanted: Search, threads: int) -> Any:
         from ray import tune
 
         chosen = {name: config[name] for name in wanted.ranges}
+        own = SweepFolder(place).run(config[NUMBER])
+        reported = 0
 
         def told(evaluation: int, value: float) -> bool:
-            tune.report(
-                {"value": value, "evaluation": evaluation}
-            )  # Ray ends the trial here where it is to be given up
+            nonlocal reported
+            if evaluation > reported:  # a resumed run repeats evaluations, to the bit
+                reported = evaluation
+                # Ray ends the trial here where it is to be given up
+                tune.report({"value": value, "evaluation": evaluation})
             return False
 
+        # Ray's state on disk may be older than the run: it hears of evaluations that it has lost, or it would wait for
+        # some of a run that is done.
+        for evaluation, value in enumerate(trials.values(own, wanted.metric), 1):
+            told(evaluation, math.inf if value is None else value)
         try:
-            trials.run(wanted, chosen, SweepFolder(place).run(config[NUMBER]), reading, threads, told)
+            trials.run(wanted, chosen, own, reading, threads, told)
         except FastlmError as error:
             raise RuntimeError(str(error)) from None
 

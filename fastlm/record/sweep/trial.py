@@ -66,9 +66,12 @@ def run(search: Search, chosen: Mapping[str, Any], folder: Path, reading: DataCo
     train(full, console=Console(quiet=True), watch=watch, charts=False)
 
 
+def values(folder: Path, metric: str) -> list[float | None]:
+    """The validation values of a trial's run, one an evaluation; None where one is not finite."""
+    lines = metrics.read(folder / METRICS) if (folder / METRICS).exists() else []
+    return [number(line.get(metric)) for line in lines if line["split"] == "valid"]
+
+
 def best(folder: Path, metric: str) -> float | None:
-    """The lowest validation value of a trial's run; None before an evaluation."""
-    if not (folder / METRICS).exists():
-        return None
-    values = [number(line.get(metric)) for line in metrics.read(folder / METRICS) if line["split"] == "valid"]
-    return min((value for value in values if value is not None), default=None)
+    """The lowest validation value of a trial's run; None before a finite one."""
+    return min((value for value in values(folder, metric) if value is not None), default=None)
