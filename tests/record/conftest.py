@@ -1,4 +1,4 @@
-"""A small parallel text, and a case of two runs that are over in seconds."""
+"""A small parallel text, a case of two runs that are over in seconds, and a search of short trials."""
 
 from __future__ import annotations
 
@@ -38,6 +38,37 @@ dtype = "fp32"
 layers = 1
 [runs.layers-2]
 layers = 2
+"""
+#: a search of twenty trials that take a second each
+SEARCH = """
+title = "a toy search"
+trials = 20
+[base]
+layers = 1
+d-model = 32
+heads = 2
+ff = 64
+vocab-size = 400
+batch-size = 16
+max-steps = 30
+eval-every = 5
+valid-sentences = 16
+warmup = 2
+dtype = "fp32"
+[search.lr]
+low = 1e-4
+high = 1e-2
+scale = "log"
+[search.dropout]
+low = 0.0
+high = 0.3
+[search.layers]
+low = 1
+high = 2
+[search.optimizer]
+choices = ["adamw", "adam-l2"]
+[pruning]
+startup_trials = 3
 """
 
 

@@ -13,40 +13,11 @@ import pytest
 
 from fastlm.errors import CheckpointError
 from fastlm.train import checkpoint, metrics
-from tests.record.conftest import Command, finish
+from tests.record.conftest import SEARCH, Command, finish
 
 pytest.importorskip("ray.tune", reason="a search with Ray Tune, which is an optional engine")
 
-TRIALS, STEPS, EVERY = 4, 40, 5
-SEARCH = f"""
-title = "a toy search with Ray"
-engine = "ray"
-trials = {TRIALS}
-[base]
-layers = 1
-d-model = 32
-heads = 2
-ff = 64
-vocab-size = 400
-batch-size = 16
-max-steps = {STEPS}
-eval-every = {EVERY}
-valid-sentences = 16
-warmup = 2
-dtype = "fp32"
-[search.lr]
-low = 1e-4
-high = 1e-2
-scale = "log"
-[search.layers]
-low = 1
-high = 2
-[search.optimizer]
-choices = ["adamw", "adam-l2"]
-[pruning]
-kind = "median"
-startup_trials = 2
-"""
+TRIALS, STEPS, EVERY = 4, 30, 5  # steps and evaluations as in SEARCH
 ROW = re.compile(r"^\| (\d+) \| (done|given up) \| ([\d.]+) \|", re.MULTILINE)
 
 
@@ -61,7 +32,8 @@ def evaluations(run: Path) -> list[int]:
 @pytest.mark.timeout(900)  # Ray starts a cluster, and a process that imports torch for every trial
 def test_a_killed_search_goes_on(fastlm: Command, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # no word of a test leaves the machine
-    (tmp_path / "toy.toml").write_text(SEARCH, encoding="utf-8")
+    search = SEARCH.replace("trials = 20", f'trials = {TRIALS}\nengine = "ray"')
+    (tmp_path / "toy.toml").write_text(search, encoding="utf-8")
     out = tmp_path / "out"
     words = ("sweep", tmp_path / "toy.toml", "--out", out, "--data", text, "--jobs", 1, "--threads", 1)
     killed = fastlm(*words)

@@ -17,40 +17,9 @@ from fastlm.record.sweep import recipe, report
 from fastlm.record.sweep.recipe import Pruning, Range
 from fastlm.record.sweep.trial import Trial
 from fastlm.train import checkpoint
-from tests.record.conftest import Command, finish
+from tests.record.conftest import SEARCH, Command, finish
 
 optuna = pytest.importorskip("optuna", reason="searches are Optuna's")
-
-SEARCH = """
-title = "a toy search"
-trials = 20
-[base]
-layers = 1
-d-model = 32
-heads = 2
-ff = 64
-vocab-size = 400
-batch-size = 16
-max-steps = 30
-eval-every = 5
-valid-sentences = 16
-warmup = 2
-dtype = "fp32"
-[search.lr]
-low = 1e-4
-high = 1e-2
-scale = "log"
-[search.dropout]
-low = 0.0
-high = 0.3
-[search.layers]
-low = 1
-high = 2
-[search.optimizer]
-choices = ["adamw", "adam-l2"]
-[pruning]
-startup_trials = 3
-"""
 
 
 @pytest.fixture
