@@ -84,7 +84,7 @@ class MLflow(Tracker):
     """One MLflow run for a run folder, over all its resumes; lines that a resume repeats are not copied twice.
 
     MLflow keeps every value that it is given, so the copy goes on after the last step that it has. Repeated lines hold
-    the same bits.
+    the same bits, all but their speeds.
     """
 
     def __init__(self, config: RunConfig, run: Path, warn: Warn) -> None:
