@@ -63,7 +63,7 @@ MARK_BELOW, SMOOTH_ABOVE, SMOOTHED_POINTS = 40, 100, 60
 WIDTH, ROW_HEIGHT, MARGIN = 11.0, 3.4, 0.7
 NOTE_WIDTH = 130  # characters of a figure's note in a row
 #: of a PNG; a palette makes it a third as large, and a record has hundreds
-DPI, COLOURS = 120, 128
+DPI, COLOURS = 120, 256
 
 Line = Mapping[str, Any]
 
@@ -280,7 +280,10 @@ def _draw(chart: Chart, grid: list[list[Panel]], path: Path, title: str, note: s
 def _save(figure: Figure, path: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI)
-    Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    whole = Image.open(drawn).convert("RGB")
+    # Maximum coverage keeps rare colours apart: median cut, the default, greys a run that only the legend shows.
+    few = whole.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def _fill(axes: Axes, chart: Chart, looks: _Looks, panel: Panel) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -129,6 +130,17 @@ def test_a_note_the_rate_and_a_suffix(tmp_path: Path) -> None:
     made = charts.draw(runs, tmp_path, charts=charts.CHARTS | charts.RATES, axes=list(charts.AXES), **options)
     assert [path.name for path in made] == ["loss-x.png", "lr-x.png"]
     assert all(map(is_png, made))
+
+
+def test_a_palette_keeps_the_colour_of_every_run(tmp_path: Path) -> None:
+    """Of equal curves only the last is seen: the others have their colours in a few pixels of the legend."""
+    runs = {f"a run with a long name {n}": lines_of(150) for n in range(10)}
+    (made,) = charts.draw(runs, tmp_path, charts=charts.RATES, axes=["step"], splits=["train"], languages="together")
+    with Image.open(made) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+    for n in range(10):
+        wanted = np.array(colormaps["tab10"](n)[:3]) * 255
+        assert np.abs(pixels - wanted).max(axis=1).min() <= 10, n
 
 
 @pytest.fixture
